@@ -62,7 +62,10 @@ class SetAside(_Part):
 
 
 class Provenance(_Part):
-    """How the store came about; the same for any number of workers and any number of interruptions."""
+    """How the store came about; the same for any number of workers and any number of interruptions.
+
+    ``empty`` names recordings that were read and have no body in any frame, so no row in the table.
+    """
 
     tool: str
     command: str
@@ -73,6 +76,7 @@ class Provenance(_Part):
     sequences: int = 0
     frames: int = 0
     set_aside: tuple[SetAside, ...] = ()
+    empty: tuple[str, ...] = ()
     leakage: dict[str, int] = Field(default_factory=dict)
     derived_from: dict[str, Any] | None = None
 

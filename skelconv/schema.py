@@ -93,7 +93,7 @@ def create_frame_array(
 
 
 def write_labels(group: zarr.Group, dim: str, labels: Sequence[str]) -> None:
-    """Write the coordinate of a short dimension (joint, axis, ...) as strings, so that xarray selects by name."""
+    """Write the coordinate of a short dimension (joint, axis, ...), so that xarray selects by name."""
     write_column(group, Column(dim, "string", f"label of each {dim}"), labels, dim)
 
 
@@ -118,6 +118,8 @@ def write_column(
         fill_value=_COLUMN_FILL[column.dtype],
         dimension_names=(dim,),
         attributes={"long_name": column.description, **(attributes or {})},
+        # an interrupted finish may have left the column behind
+        overwrite=True,
     )
     if rows:
         array[:] = np.asarray(values, dtype=dtype if dtype is not None else object)

@@ -1,0 +1,53 @@
+# skelconv: every target sets up what it needs; nothing has to be installed by hand but Python >= 3.11 and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STORE ?=
+RECIPE ?=
+RUN ?= runs/pretrain
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo pretrain test test-slow lint format bench docs clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+# The stamp is older than its reasons whenever the dependencies change, and then pip runs again.
+$(VENV)/.stamp: setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "skelconv needs Python 3.11 or newer; run: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+setup: $(VENV)/.stamp  ## a virtual environment in .venv with skelconv and everything it can use
+
+demo: setup  ## raw files to a probed model on generated data, and demo/report.html (minutes, CPU)
+	$(BIN)/python -m train.demo demo
+
+pretrain: setup  ## pretrain and probe: STORE=out.zarr RECIPE=name (default: the demo's store and recipe)
+	$(BIN)/python -m train.demo pretrain --store "$(STORE)" --recipe "$(RECIPE)" --run "$(RUN)"
+
+test: setup  ## the tests (under 12 minutes on 2 cores)
+	$(BIN)/python -m pytest
+
+test-slow: setup  ## the tests that take minutes each
+	$(BIN)/python -m pytest -m slow
+
+lint: setup  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## let ruff lay out the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup  ## every benchmark, one after another
+	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+docs: setup  ## check that what the documents say is true (tests of README and docs)
+	$(BIN)/python -m pytest tests/test_docs.py
+
+clean:  ## remove what the targets made, but not your stores
+	rm -rf $(VENV) build dist demo runs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

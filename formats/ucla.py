@@ -1,0 +1,156 @@
+"""Northwestern-UCLA Multiview Action 3D, as the ``all_sqe`` folder of JSON files.
+
+One file is one take of one person from one view: ``aAA_sSS_eEE_vVV.json`` with action, subject, take and
+view, and ``{"file_name": ..., "skeletons": [T][20][3], "label": 1..10}`` inside. Raw values are metres in
+the frame of a Kinect v1: right-handed, +y up, like the canonical axes.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from formats.errors import FormatError
+from formats.reader import Clip, Column, Dataset, Protocol, Reader, ReadOptions, Source, Track
+
+JOINTS = 20
+NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
+BODY = "0"
+"""The format has one person and no body ids."""
+
+_FACTS = tomllib.loads((files("formats") / "protocols" / "ucla.toml").read_text(encoding="utf-8"))
+_CLASS_OF = {code: label for label, code in enumerate(_FACTS["action_codes"])}
+
+
+def scan(root: Path, options: ReadOptions) -> list[Source]:
+    """List every JSON file below ``root``, by name and size."""
+    return sorted(
+        (
+            Source(path.relative_to(root).as_posix(), path.stat().st_size)
+            for path in root.rglob("*.json")
+            if path.is_file()
+        ),
+        key=lambda source: source.path,
+    )
+
+
+def read(root: Path, source: Source, options: ReadOptions) -> list[Clip]:
+    """Parse one take.
+
+    Raises
+    ------
+    FormatError
+        The name or the content is not of this format.
+    """
+    path = root / source.path
+    stem = Path(source.path).stem
+    named = NAME.fullmatch(stem)
+    if not named or int(named[1]) not in _CLASS_OF:
+        raise FormatError(
+            path,
+            f"the file name {stem!r}",
+            "aAA_sSS_eEE_vVV with an action among " + ", ".join(f"a{code:02d}" for code in _CLASS_OF),
+        )
+    action, subject, take, view = (int(number) for number in named.groups())
+    label = _CLASS_OF[action]
+    content = _parse(path)
+    if content.get("label") != label + 1:
+        raise FormatError(
+            path,
+            f"label {content.get('label')!r}",
+            f"{label + 1}, the class of action a{action:02d}",
+            action="The file was renamed or belongs to another distribution",
+        )
+    position = _positions(path, content.get("skeletons"))
+    track = Track(BODY, np.arange(len(position), dtype=np.int32), position)
+    protocols = _FACTS["protocol"]
+    columns = {"subject": subject, "camera": view, "take": take}
+    splits = {
+        name: next((part for part in ("train", "test") if columns[rule["column"]] in rule[part]), "")
+        for name, rule in protocols.items()
+    }
+    return [Clip(stem, len(position), (track,), label, columns, splits)]
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        content = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise FormatError(
+            path,
+            f"text that is no JSON ({error.msg} at column {error.colno})",
+            "one JSON object",
+            line=error.lineno,
+            action="The file may be cut off; fetch it again",
+        ) from error
+    if not isinstance(content, dict):
+        raise FormatError(path, f"a JSON {type(content).__name__}", "an object with 'skeletons' and 'label'")
+    return content
+
+
+def _positions(path: Path, skeletons: Any) -> NDArray[np.float32]:
+    """Return (T, 20, 3) float32; a joint at exactly (0, 0, 0) was not seen and becomes NaN."""
+    expected = f"a list of frames of {JOINTS} joints of 3 numbers"
+    if not isinstance(skeletons, list) or not skeletons:
+        raise FormatError(path, f"'skeletons' that is {_kind(skeletons)}", expected)
+    try:
+        values = np.asarray(skeletons)
+    except ValueError:  # frames of different shapes
+        values = np.zeros(0)
+    if values.dtype.kind not in "if" or values.shape[1:] != (JOINTS, 3):
+        raise FormatError(path, _first_odd(skeletons), expected)
+    position = values.astype(np.float32)
+    position[(position == 0).all(axis=-1)] = np.nan
+    return position
+
+
+def _first_odd(skeletons: list[Any]) -> str:
+    """Say which part of ``skeletons`` is not as it should be."""
+    for t, frame in enumerate(skeletons):
+        if not isinstance(frame, list) or len(frame) != JOINTS:
+            return f"in frame {t} {_kind(frame)}"
+        for j, joint in enumerate(frame):
+            if not isinstance(joint, list) or len(joint) != 3:
+                return f"in frame {t}, joint {j} {_kind(joint)}"
+            for value in joint:
+                if type(value) not in (int, float):
+                    return f"in frame {t}, joint {j} the value {value!r:.40}"
+    return "numbers beyond 64 bits"
+
+
+def _kind(value: Any) -> str:
+    return f"a list of {len(value)}" if isinstance(value, list) else f"of type {type(value).__name__}"
+
+
+UCLA = Reader(
+    dataset=Dataset(
+        name="ucla",
+        title="Northwestern-UCLA Multiview Action 3D",
+        skeleton="ucla20",
+        licence="academic use; no licence text is distributed with the data",
+        citation=(
+            "J. Wang, X. Nie, Y. Xia, Y. Wu, S.-C. Zhu. Cross-view Action Modeling, Learning and "
+            "Recognition. CVPR 2014"
+        ),
+        homepage="https://wangjiangb.github.io/my_data.html",
+        # the distribution carries no time stamps
+        frame_rate=None,
+        classes=tuple(_FACTS["classes"]),
+        columns=(
+            Column("subject", "i4", "performer, 1 to 10"),
+            Column("camera", "i4", "view, 1 to 3"),
+            Column("take", "i4", "number of the take, from 0"),
+        ),
+        protocols=tuple(Protocol(name, rule["description"]) for name, rule in _FACTS["protocol"].items()),
+        missing="a joint at exactly (0, 0, 0) in the raw file",
+    ),
+    scan=scan,
+    read=read,
+)

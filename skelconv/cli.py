@@ -1,0 +1,203 @@
+"""The command ``skelconv``: parse, call, print. What a verb does stands in the module it calls."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from formats.reader import Option, Reader, find_reader, reader_names
+from skelconv import __version__
+from skelconv.command import (
+    DONE,
+    PROBLEMS,
+    CommaList,
+    NaturalOrderGroup,
+    RunInterruptedError,
+    completion_command,
+    progress,
+    run,
+)
+from skelconv.executors import default_workers, open_executor
+from skelconv.schema import SHARD_FRAMES
+
+TOOL = f"skelconv {__version__}"
+
+
+@click.group(cls=NaturalOrderGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="skelconv")
+def cli() -> None:
+    """Human skeleton datasets: raw files to one zarr store, and from there to anything.
+
+    \b
+    Example:
+        skelconv ingest ntu120 raw/ out.zarr
+        skelconv info out.zarr
+        skelconv s2i out.zarr s2i.zarr --format ntu25
+    """
+
+
+@cli.command(short_help="List the datasets that can be ingested.")
+def datasets() -> None:
+    """List the datasets that can be ingested, each with its layout and optional arrays.
+
+    \b
+    Example:
+        skelconv datasets
+    """
+    from skelconv.listing import describe_datasets
+
+    click.echo(describe_datasets())
+
+
+@cli.command(short_help="List the joint layouts that --format takes.")
+def skeletons() -> None:
+    """List the joint layouts that --format takes.
+
+    \b
+    Example:
+        skelconv skeletons
+    """
+    from skelconv.listing import describe_skeletons
+
+    click.echo(describe_skeletons())
+
+
+class _DatasetGroup(NaturalOrderGroup):
+    """One verb a reader, made from what the reader says of itself."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(reader_names())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return _ingest_command(find_reader(cmd_name))
+
+
+@cli.group(cls=_DatasetGroup, short_help="Raw files of a dataset to a store.")
+def ingest() -> None:
+    """Read the raw files of a dataset into a store: in parallel, resumably, the same bytes every time.
+
+    \b
+    Example:
+        skelconv ingest ntu120 raw/ out.zarr --workers 8
+        skelconv ingest ntu120 --help        # the options of one dataset
+    """
+
+
+def _ingest_command(reader: Reader) -> click.Command:
+    """Make ``skelconv ingest <dataset>`` with the options that its reader offers."""
+    dataset = reader.dataset
+    params: list[click.Parameter] = [
+        click.Argument(["raw"], type=click.Path(path_type=Path)),
+        click.Argument(["out"], type=click.Path(path_type=Path)),
+        *(_reader_option(option) for option in dataset.options),
+    ]
+    if dataset.extras:
+        words = "; ".join(f"{extra.name}: {extra.description}" for extra in dataset.extras)
+        params.append(
+            click.Option(
+                ["--with", "extras"], type=CommaList(), default="", help=f"Optional arrays to keep. {words}."
+            )
+        )
+    return click.Command(
+        dataset.name,
+        params=[*params, *_INGEST_OPTIONS],
+        callback=lambda **values: _ingest(reader, **values),
+        short_help=dataset.title,
+        help=(
+            f"Read raw files of {dataset.title} below RAW into the store OUT.\n\n"
+            "Interrupted or killed, the same command goes on where it stopped.\n\n"
+            f"\b\nExample:\n    skelconv ingest {dataset.name} raw/ out.zarr\n\n"
+            "Exit codes: 0 done; 1 done, some sources were set aside; 2 not done; 130 interrupted."
+        ),
+    )
+
+
+def _reader_option(option: Option) -> click.Option:
+    flag = f"--{option.name.replace('_', '-')}"
+    if option.type is bool:
+        return click.Option([flag, option.name], is_flag=True, default=option.default, help=option.help)
+    kind: Any = click.Choice(option.choices) if option.choices else option.type
+    if option.type is Path:
+        kind = click.Path(path_type=Path)
+    return click.Option(
+        [flag, option.name], type=kind, default=option.default, help=option.help, show_default=True
+    )
+
+
+_INGEST_OPTIONS: tuple[click.Parameter, ...] = (
+    click.Option(
+        ["-j", "--workers"],
+        type=click.IntRange(0),
+        default=None,
+        help="Processes that parse; 0 parses in this one.  [default: one a processor]",
+    ),
+    click.Option(["--scheduler"], metavar="ADDRESS", help="Parse on this dask cluster: tcp://host:8786."),
+    click.Option(["--limit"], type=click.IntRange(1), help="Take only the first N sources."),
+    click.Option(["--dry-run"], is_flag=True, help="Say what would be read, and write nothing."),
+    click.Option(["--strict"], is_flag=True, help="Stop at the first source that cannot be read."),
+    click.Option(["--overwrite"], is_flag=True, help="Replace OUT, or an unfinished ingest of another plan."),
+    click.Option(
+        ["--precision"],
+        type=float,
+        help="Round positions, by at most this much of the store's unit; recorded. Default: lossless.",
+    ),
+    click.Option(
+        ["--shard-frames"],
+        type=click.IntRange(256),
+        default=SHARD_FRAMES,
+        show_default=True,
+        help="Frames a shard file.",
+    ),
+    click.Option(["-q", "--quiet"], is_flag=True, help="No progress."),
+)
+
+
+def _ingest(
+    reader: Reader,
+    raw: Path,
+    out: Path,
+    workers: int | None,
+    scheduler: str | None,
+    limit: int | None,
+    dry_run: bool,
+    strict: bool,
+    overwrite: bool,
+    precision: float | None,
+    shard_frames: int,
+    quiet: bool,
+    extras: tuple[str, ...] = (),
+    **options: Any,
+) -> int:
+    from skelconv.ingest import ingest as carry_out
+    from skelconv.plan import make_plan
+
+    plan = make_plan(reader.name, raw.resolve(), TOOL, extras, options, limit, shard_frames, precision)
+    if dry_run:
+        click.echo(plan.describe(out))
+        return DONE
+    count = default_workers() if workers is None else workers
+    try:
+        with (
+            open_executor(count, scheduler) as (executor, width),
+            progress(len(plan.sources), "sources", plan.size, quiet) as advance,
+        ):
+            summary = carry_out(plan, out, executor, width, overwrite, strict, advance)
+    except KeyboardInterrupt:
+        raise RunInterruptedError(
+            "Interrupted. What was written is kept; to resume, run the same command again:\n"
+            f"    {shlex.join(['skelconv', *sys.argv[1:]])}"
+        ) from None
+    click.echo(summary.describe(out))
+    return PROBLEMS if summary.set_aside else DONE
+
+
+cli.add_command(completion_command("skelconv"))
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run(cli)
