@@ -239,6 +239,17 @@ def reader_names() -> tuple[str, ...]:
     return tuple(sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)}))
 
 
+def usable_readers() -> tuple[list[Reader], list[str]]:
+    """Load every installed reader; return those that work, and for each other one the reason it does not."""
+    readers, problems = [], []
+    for name in reader_names():
+        try:
+            readers.append(find_reader(name))
+        except SkelconvError as error:
+            problems.append(str(error))
+    return readers, problems
+
+
 def find_reader(name: str) -> Reader:
     """Return the reader called ``name``.
 
@@ -247,7 +258,7 @@ def find_reader(name: str) -> Reader:
     UnknownNameError
         No installed package offers it.
     SkelconvError
-        The entry point that offers it does not lead to a `Reader` of that name.
+        The package that offers it cannot be imported, or offers no `Reader` of that name.
     """
     points = tuple(entry_points(group=ENTRY_POINT_GROUP, name=name))
     if not points:
@@ -255,7 +266,13 @@ def find_reader(name: str) -> Reader:
     if len(points) > 1:
         offers = ", ".join(point.value for point in points)
         raise SkelconvError(f"dataset {name!r} is offered more than once ({offers}); uninstall all but one")
-    reader = points[0].load()
+    try:
+        reader = points[0].load()
+    except (ImportError, AttributeError) as error:
+        raise SkelconvError(
+            f"the reader of {name!r}, {points[0].value}, cannot be loaded ({error}); "
+            "repair or uninstall the package that offers it"
+        ) from error
     if not isinstance(reader, Reader) or reader.name != name:
         raise SkelconvError(f"entry point {points[0].value} does not lead to a Reader named {name!r}")
     return reader

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from formats.reader import Option, Reader, find_reader, reader_names
+from formats.reader import Option, Reader, find_reader, usable_readers
 from skelconv import __version__
 from skelconv.command import (
     DONE,
@@ -70,7 +70,7 @@ class _DatasetGroup(NaturalOrderGroup):
     """One verb a reader, made from what the reader says of itself."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(reader_names())
+        return [reader.name for reader in usable_readers()[0]]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return _ingest_command(find_reader(cmd_name))

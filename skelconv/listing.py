@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from formats.reader import find_reader, reader_names
+from formats.reader import usable_readers
 from formats.skeleton import load_skeleton, skeleton_names
 
 
 def describe_datasets() -> str:
-    """Return a table of the installed readers."""
+    """Return a table of the installed readers, and under it those that do not work and why."""
+    readers, problems = usable_readers()
     rows = []
-    for name in reader_names():
-        dataset = find_reader(name).dataset
+    for reader in readers:
+        dataset = reader.dataset
         rows.append(
             (
-                name,
+                dataset.name,
                 dataset.skeleton,
                 str(len(dataset.classes)),
                 ",".join(protocol.name for protocol in dataset.protocols) or "-",
@@ -23,7 +24,8 @@ def describe_datasets() -> str:
                 dataset.title,
             )
         )
-    return table(("dataset", "layout", "classes", "splits", "--with", "title"), rows)
+    listed = table(("dataset", "layout", "classes", "splits", "--with", "title"), rows)
+    return "\n".join([listed, *problems])
 
 
 def describe_skeletons() -> str:

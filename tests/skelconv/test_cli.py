@@ -1,0 +1,191 @@
+"""The command line: exit codes, messages, help; never a traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import psutil
+import pytest
+
+from skelconv.cli import cli
+from skelconv.command import run
+from tests.skelconv.raw_ucla import write_raw
+from tests.skelconv.test_ingest import tree
+
+COMMAND = [sys.executable, "-c", "from skelconv.cli import main; main()"]
+
+
+def skelconv(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    """Run the command in this process; returns (exit code, stdout, stderr)."""
+    with pytest.raises(SystemExit) as stop:
+        run(cli, [str(word) for word in words])
+    said = capsys.readouterr()
+    assert isinstance(stop.value.code, int)
+    return stop.value.code, said.out, said.err
+
+
+def all_commands(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    paths = [path]
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            paths += all_commands(child, (*path, name))
+    return paths
+
+
+@pytest.mark.parametrize("path", all_commands(cli), ids=" ".join)
+def test_every_verb_has_help_with_an_example(
+    capsys: pytest.CaptureFixture[str], path: tuple[str, ...]
+) -> None:
+    code, out, _ = skelconv(capsys, *path, "--help")
+    assert code == 0
+    assert "Example" in out
+    assert "skelconv" in out
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    from skelconv import __version__
+
+    assert skelconv(capsys, "--version")[:2] == (0, f"skelconv, version {__version__}\n")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_completion_script_is_printed(capsys: pytest.CaptureFixture[str], shell: str) -> None:
+    code, out, _ = skelconv(capsys, "completion", shell)
+    assert code == 0
+    assert "_SKELCONV_COMPLETE" in out
+
+
+def test_datasets_and_layouts_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "ucla20" in skelconv(capsys, "datasets")[1]
+    assert "toyota13" in skelconv(capsys, "skeletons")[1]
+
+
+def test_ingest_says_what_it_did(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    write_raw(tmp_path / "raw", 10)
+    code, out, err = skelconv(capsys, "ingest", "ucla", tmp_path / "raw", tmp_path / "out.zarr", "-j", 0)
+    assert code == 0
+    assert "10 sequences of 10 recordings" in out
+    assert "10/10 sources" in err
+
+
+def test_ingest_exits_with_1_when_something_was_set_aside(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    names = write_raw(tmp_path / "raw", 10)
+    (tmp_path / "raw" / f"{names[0]}.json").write_text("{")
+    code, out, _ = skelconv(capsys, "ingest", "ucla", tmp_path / "raw", tmp_path / "out.zarr", "-j", 0)
+    assert code == 1
+    assert f"{names[0]}.json, line 1: found text that is no JSON" in out
+
+
+def test_a_dry_run_writes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    write_raw(tmp_path / "raw", 10)
+    code, out, _ = skelconv(capsys, "ingest", "ucla", tmp_path / "raw", tmp_path / "out.zarr", "--dry-run")
+    assert code == 0
+    assert "would read 10 sources" in out
+    assert [f.name for f in tmp_path.iterdir()] == ["raw"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("ingest", "ucle", "raw", "out.zarr"), "no dataset named 'ucle'. Did you mean 'ucla'?"),
+        (("ingest", "ucla", "absent", "out.zarr"), "found no folder"),
+        (("ingest", "ucla", "raw"), "Missing argument 'OUT'"),
+        (("ingest", "ucla", "raw", "out.zarr", "--workers", "-1"), "-1"),
+        (("ingest", "ucla", "raw", "out.zarr", "--precision", "0"), "expected a length above 0"),
+        (("ingest", "ucla", "raw", "out.zarr", "--shard-frames", "300"), "multiple of 256"),
+        (("ingest", "ucla", "raw", "out.zarr", "--scheduler", "nonsense"), "nonsense"),
+        (("nonsense",), "No such command 'nonsense'"),
+    ],
+)
+def test_what_cannot_be_done_is_one_message_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_raw(tmp_path / "raw", 2)
+    code, _, err = skelconv(
+        capsys, *words, *(("-j", "0") if len(words) > 3 and "--workers" not in words else ())
+    )
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "out.zarr").exists()
+
+
+def test_an_output_that_cannot_be_written_is_one_message(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write_raw(tmp_path / "raw", 2)
+    (tmp_path / "file").write_text("")
+    code, _, err = skelconv(
+        capsys, "ingest", "ucla", tmp_path / "raw", tmp_path / "file" / "out.zarr", "-j", 0
+    )
+    assert code == 2
+    assert "Error:" in err
+
+
+def _start(raw: Path, out: Path) -> subprocess.Popen[bytes]:
+    words = ["ingest", "ucla", str(raw), str(out), "-j", "2", "--shard-frames", "1024"]
+    return subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def _wait_for_journal(out: Path, lines: int) -> None:
+    journal = out.with_name(out.name + ".partial") / "journal.jsonl"
+    deadline = time.monotonic() + 60
+    while not (journal.exists() and journal.read_text().count("\n") >= lines):
+        assert time.monotonic() < deadline, "the ingest wrote no shard"
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("many")
+    write_raw(folder, 600, frames=(20, 60))
+    return folder
+
+
+def test_a_killed_command_leaves_no_workers_and_resumes(many: Path, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole.zarr", tmp_path / "out.zarr"
+    first = _start(many, whole)
+    first.communicate()
+    assert first.returncode == 0
+    for lines in (2, 8):
+        process = _start(many, out)
+        _wait_for_journal(out, lines)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        _, alive = psutil.wait_procs(workers, timeout=10)
+        assert not alive, "workers outlived their parent"
+        assert not out.exists()
+    process = _start(many, out)
+    said, _ = process.communicate()
+    assert process.returncode == 0
+    assert b"were read by an earlier run" in said
+    assert tree(out) == tree(whole)
+
+
+def test_an_interrupted_command_says_how_to_resume(many: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    process = _start(many, out)
+    _wait_for_journal(out, 3)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert b"run the same command again" in err
+    assert b"Traceback" not in err
+    assert str(out).encode() in err
