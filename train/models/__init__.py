@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Models: masked autoencoder, encoder, masks, pretrained weights, linear probe (docs/models.md)."""
