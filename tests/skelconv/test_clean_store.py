@@ -1,0 +1,118 @@
+"""A store of cleaned persons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from formats.errors import UnknownNameError
+from skelconv.clean import CHAINS, CleaningError, clean
+from skelconv.clean_store import clean_store
+from skelconv.info import StoreError
+from skelconv.recording import Recording
+from skelconv.samples import pack_samples
+from skelconv.store import Store, open_store
+from tests.skelconv.scenes import NTU25, body, recording
+from tests.skelconv.stores import CLASSES, dataset, store_of
+
+
+@pytest.fixture
+def takes() -> list[Recording]:
+    ghost = body(range(20), 9)
+    ghost.position[...] = np.nan
+    return [
+        recording(body(range(2, 40), 1), name="alone"),
+        recording(body(range(30), 2, motion=1.0), body(range(10, 30), 3), name="both"),
+        recording(body(range(20), 4), body(range(20, 45), 5), name="stitched"),
+        recording(ghost, name="ghost"),
+    ]
+
+
+@pytest.fixture
+def source(tmp_path: Path, takes: list[Recording]) -> Store:
+    return store_of(tmp_path / "raw.zarr", takes, dataset(confidence=True))
+
+
+@pytest.fixture
+def cleaned(tmp_path: Path, source: Store) -> Store:
+    clean_store(source, tmp_path / "clean.zarr", "ctrgcn", shard_frames=512)
+    return open_store(tmp_path / "clean.zarr")
+
+
+class TestCleanStore:
+    def test_its_samples_are_those_of_the_chain(self, source: Store, cleaned: Store) -> None:
+        from_raw, from_cleaned = pack_samples(source, "ctrgcn"), pack_samples(cleaned)
+        np.testing.assert_array_equal(from_cleaned.position, from_raw.position)
+        np.testing.assert_array_equal(from_cleaned.next_row, from_raw.next_row)
+        np.testing.assert_array_equal(from_cleaned.offsets, from_raw.offsets)
+
+    def test_it_is_not_cleaned_again_by_default(self, cleaned: Store) -> None:
+        assert pack_samples(cleaned).chain == "none"
+
+    def test_persons_are_sequences_with_their_frames_and_bodies(self, cleaned: Store) -> None:
+        assert cleaned.names == ["alone_b0", "both_b0", "both_b1", "stitched_b0"]
+        assert cleaned["alone_b0"].frame_index.tolist() == list(range(2, 40))
+        assert [cleaned[name].body for name in cleaned.names] == ["1", "2", "3", "4+5"]
+        assert all((np.diff(sequence.frame_index) > 0).all() for sequence in cleaned)
+
+    def test_table_and_confidence_are_carried_over(self, source: Store, cleaned: Store) -> None:
+        table = cleaned.to_frame()
+        assert table["label"].tolist() == [0, 1, 1, 2]
+        assert table["action"].tolist() == [CLASSES[0], CLASSES[1], CLASSES[1], CLASSES[2]]
+        for column in ("subject", "room", "score", "split_xsub", "source", "recording_length"):
+            wanted = source.to_frame().groupby("recording")[column].first()
+            assert table[column].tolist() == wanted[table["recording"]].tolist()
+        track = cleaned["both_b1"]
+        assert track.confidence is not None
+        np.testing.assert_array_equal(track.confidence, np.repeat(track.frame_index[:, None] % 3, 25, 1))
+
+    def test_provenance_says_what_was_done_and_what_was_set_aside(
+        self, source: Store, cleaned: Store
+    ) -> None:
+        made = cleaned.info.provenance
+        assert made.derived_from is not None
+        assert made.derived_from["chain"] == "ctrgcn"
+        assert made.derived_from["steps"] == list(CHAINS["ctrgcn"].step_names)
+        assert made.derived_from["provenance"]["digest"] == source.info.provenance.digest
+        ((aside),) = made.set_aside
+        assert aside.source == "ghost.txt"
+        assert "no observed joint" in aside.reason
+
+    def test_joints_that_were_never_observed_are_missing_in_it(self, tmp_path: Path) -> None:
+        one = body(range(20))
+        one.position[3, 7] = np.nan
+        source = store_of(tmp_path / "raw.zarr", [recording(one)])
+        clean_store(source, tmp_path / "clean.zarr", "ctrgcn")
+        position = open_store(tmp_path / "clean.zarr")[0].position
+        assert np.argwhere(np.isnan(position).any(axis=-1)).tolist() == [[3, 7]]
+
+    def test_a_stretched_axis_has_no_unit(self, tmp_path: Path) -> None:
+        take = recording(body(range(9), joints=20))
+        source = store_of(tmp_path / "raw.zarr", [take], dataset("ucla", "ucla20"))
+        assert clean_store(source, tmp_path / "ucla.zarr", "ucla").unit == "1"
+        assert clean_store(source, tmp_path / "metric.zarr", "metric").unit == "m"
+
+    def test_an_existing_store_is_not_touched_unless_asked(self, tmp_path: Path, source: Store) -> None:
+        clean_store(source, tmp_path / "c.zarr", "sgn")
+        with pytest.raises(StoreError, match="--overwrite"):
+            clean_store(source, tmp_path / "c.zarr", "metric")
+        assert clean_store(source, tmp_path / "c.zarr", "metric", overwrite=True).provenance.sequences == 5
+
+    def test_an_unknown_chain_writes_nothing(self, tmp_path: Path, source: Store) -> None:
+        with pytest.raises(UnknownNameError, match="Did you mean 'metric'"):
+            clean_store(source, tmp_path / "c.zarr", "metrics")
+        assert not list(tmp_path.glob("c.zarr*"))
+
+    def test_a_store_of_which_nothing_can_be_cleaned_leaves_nothing_behind(
+        self, tmp_path: Path, takes: list[Recording]
+    ) -> None:
+        source = store_of(tmp_path / "ghost.zarr", takes[-1:])
+        with pytest.raises(CleaningError, match="no observed joint"):
+            clean_store(source, tmp_path / "c.zarr", "sgn")
+        assert not list(tmp_path.glob("c.zarr*"))
+
+    def test_it_holds_what_the_chain_gives(self, cleaned: Store, takes: list[Recording]) -> None:
+        actors = clean(takes[2], "ctrgcn", NTU25)
+        np.testing.assert_array_equal(cleaned["stitched_b0"].position, actors.position[0])
