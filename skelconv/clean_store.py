@@ -92,7 +92,7 @@ def clean_store(
             "at least one recording that can be cleaned",
         )
     info = writer.finish(_provenance(store, chosen, set_aside))
-    publish(partial, path)
+    publish(partial, path, overwrite)
     return info
 
 

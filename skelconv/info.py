@@ -11,6 +11,9 @@ from formats.reader import AxisMap, Dataset
 from formats.skeleton import Skeleton
 from skelconv.schema import FORMAT_VERSION
 
+SHOWN = 10
+"""Sources set aside that a summary shows."""
+
 
 class StoreError(SkelconvError):
     """A store is missing, damaged, or of a version this program does not read."""
@@ -79,6 +82,18 @@ class Provenance(_Part):
     empty: tuple[str, ...] = ()
     leakage: dict[str, int] = Field(default_factory=dict)
     derived_from: dict[str, Any] | None = None
+
+    def describe(self) -> str:
+        """Say in one line what the store holds, and in further ones what was set aside."""
+        counts = f"{self.sequences:,} sequences of {self.recordings:,} recordings, {self.frames:,} frames"
+        if not self.set_aside:
+            return counts
+        shown = [f"    {item.reason}" for item in self.set_aside[:SHOWN]]
+        if len(self.set_aside) > SHOWN:
+            shown.append(
+                f"    ... and {len(self.set_aside) - SHOWN:,} more, all in: skelconv info STORE --json"
+            )
+        return "\n".join([counts, f"set aside: {len(self.set_aside):,} of {self.sources:,} sources", *shown])
 
 
 class StoreInfo(_Part):

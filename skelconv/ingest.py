@@ -30,9 +30,6 @@ WINDOW_PER_WORKER = 3
 
 JOURNAL = "journal.jsonl"
 
-SHOWN = 10
-"""Sources set aside that the closing summary shows."""
-
 Advance = Callable[[int, int], None]
 
 
@@ -72,27 +69,20 @@ class Summary:
         made = self.info.provenance
         rate = self.bytes / 1e6 / max(self.seconds, 1e-9)
         lines = [
-            f"{out}: {made.sequences:,} sequences of {made.recordings:,} recordings, {made.frames:,} frames, "
-            f"from {made.sources:,} sources",
+            f"{out}: {made.describe()}",
             f"{self.bytes / 1e6:,.1f} MB read in {self.seconds:,.1f} s, {rate:,.1f} MB/s"
             + (
                 f"; the first {self.resumed_at:,} sources were read by an earlier run" * bool(self.resumed_at)
             ),
         ]
         if made.empty:
-            lines.append(f"recordings without any body: {len(made.empty):,} ({_few(made.empty)})")
+            names = ", ".join(made.empty[:5]) + (", ..." if len(made.empty) > 5 else "")
+            lines.append(f"recordings without any body: {len(made.empty):,} ({names})")
         for protocol, count in made.leakage.items():
             if count:
                 lines.append(
                     f"leakage: {count:,} test sequences of {protocol} also stand in its training set "
-                    "(equal digests; skelconv info lists them)"
-                )
-        if made.set_aside:
-            lines.append(f"set aside: {len(made.set_aside):,} of {made.sources:,} sources")
-            lines += [f"    {item.reason}" for item in made.set_aside[:SHOWN]]
-            if len(made.set_aside) > SHOWN:
-                lines.append(
-                    f"    ... and {len(made.set_aside) - SHOWN:,} more, all in: skelconv info {out} --json"
+                    f"(equal digests): skelconv.open({str(out)!r}).leaked({protocol!r}) marks them"
                 )
         lines.append(f"next: skelconv verify {out}")
         return "\n".join(lines)
@@ -145,7 +135,7 @@ def ingest(
         if advance is not None:
             advance(1, source.size)
     info = run.finish()
-    publish(run.store, out)
+    publish(run.store, out, overwrite)
     remove(partial)
     return Summary(info, time.perf_counter() - began, sum(source.size for source in todo), len(done))
 
@@ -246,20 +236,14 @@ class _Run:
         self._recorded_at = self._at
 
 
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-
-
 def _clear_the_way(out: Path, partial: Path, overwrite: bool, digest: str) -> None:
     """Refuse a store that exists; remove what an earlier run left behind and nobody needs."""
-    if overwrite:
-        # an interrupted --overwrite resumes like any other run, when it is of the same plan
-        if not Journal(partial / JOURNAL).belongs_to(digest):
-            remove(partial)
-        return
     if out.exists() and not (partial / "store").exists():
         remove(partial)  # killed between publishing and tidying up
-    refuse_existing(out)
+    refuse_existing(out, overwrite)
+    # an interrupted --overwrite resumes like any other run, when it is of the same plan
+    if overwrite and not Journal(partial / JOURNAL).belongs_to(digest):
+        remove(partial)
 
 
 def _batches(sources: Sequence[Source]) -> Iterator[list[Source]]:

@@ -18,25 +18,41 @@ def claim(path: Path, overwrite: bool = False) -> Path:
     Raises
     ------
     StoreError
-        ``path`` exists and ``overwrite`` is false.
+        As `refuse_existing`.
     """
-    if not overwrite:
-        refuse_existing(path)
+    refuse_existing(path, overwrite)
     partial = path.with_name(path.name + ".partial")
     remove(partial)
     return partial
 
 
-def refuse_existing(path: Path) -> None:
-    """Raise `StoreError` when something is called ``path`` already."""
-    if path.exists():
+def refuse_existing(path: Path, overwrite: bool = False) -> None:
+    """Raise `StoreError` when ``path`` is taken, and may not or should not be replaced.
+
+    Only a zarr store is ever replaced: a mistyped output must not cost somebody a folder.
+    """
+    if not path.exists():
+        return
+    if not overwrite:
         raise StoreError(
             f"{path}: found an existing store or file, expected none. Add --overwrite to replace it"
         )
+    if not (path / "zarr.json").is_file():
+        raise StoreError(
+            f"{path}: found something that is no store, expected a store to replace or nothing. "
+            "Choose another output, or remove it yourself"
+        )
 
 
-def publish(partial: Path, path: Path) -> None:
-    """Rename what is complete to its final name, in place of what has that name now."""
+def publish(partial: Path, path: Path, overwrite: bool = False) -> None:
+    """Rename what is complete to its final name; with ``overwrite`` in place of the store of that name.
+
+    Raises
+    ------
+    StoreError
+        Something took the name in the meantime; what is complete stays where it is.
+    """
+    refuse_existing(path, overwrite)
     remove(path)
     partial.rename(path)
 

@@ -282,7 +282,7 @@ def write_store(
     for source, clip in clips:
         writer.append(clip, source)
     info = writer.finish(provenance)
-    publish(partial, path)
+    publish(partial, path, overwrite)
     return info
 
 

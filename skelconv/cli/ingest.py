@@ -1,4 +1,4 @@
-"""The command ``skelconv``: parse, call, print. What a verb does stands in the module it calls."""
+"""``skelconv datasets``, ``skelconv ingest``: what can be read, and reading it."""
 
 from __future__ import annotations
 
@@ -17,30 +17,17 @@ from skelconv.command import (
     CommaList,
     NaturalOrderGroup,
     RunInterruptedError,
-    completion_command,
     progress,
-    run,
 )
 from skelconv.executors import default_workers, open_executor
 from skelconv.schema import SHARD_FRAMES
 
 TOOL = f"skelconv {__version__}"
 
-
-@click.group(cls=NaturalOrderGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="skelconv")
-def cli() -> None:
-    """Human skeleton datasets: raw files to one zarr store, and from there to anything.
-
-    \b
-    Example:
-        skelconv ingest ntu120 raw/ out.zarr
-        skelconv info out.zarr
-        skelconv s2i out.zarr s2i.zarr --format ntu25
-    """
+FOLDER = click.Path(path_type=Path)
 
 
-@cli.command(short_help="List the datasets that can be ingested.")
+@click.command(short_help="List the datasets that can be ingested.")
 def datasets() -> None:
     """List the datasets that can be ingested, each with its layout and optional arrays.
 
@@ -53,7 +40,7 @@ def datasets() -> None:
     click.echo(describe_datasets())
 
 
-@cli.command(short_help="List the joint layouts that --format takes.")
+@click.command(short_help="List the joint layouts that --format takes.")
 def skeletons() -> None:
     """List the joint layouts that --format takes.
 
@@ -76,7 +63,7 @@ class _DatasetGroup(NaturalOrderGroup):
         return _ingest_command(find_reader(cmd_name))
 
 
-@cli.group(cls=_DatasetGroup, short_help="Raw files of a dataset to a store.")
+@click.group(cls=_DatasetGroup, short_help="Raw files of a dataset to a store.")
 def ingest() -> None:
     """Read the raw files of a dataset into a store: in parallel, resumably, the same bytes every time.
 
@@ -91,8 +78,8 @@ def _ingest_command(reader: Reader) -> click.Command:
     """Make ``skelconv ingest <dataset>`` with the options that its reader offers."""
     dataset = reader.dataset
     params: list[click.Parameter] = [
-        click.Argument(["raw"], type=click.Path(path_type=Path)),
-        click.Argument(["out"], type=click.Path(path_type=Path)),
+        click.Argument(["raw"], type=FOLDER),
+        click.Argument(["out"], type=FOLDER),
         *(_reader_option(option) for option in dataset.options),
     ]
     if dataset.extras:
@@ -122,7 +109,7 @@ def _reader_option(option: Option) -> click.Option:
         return click.Option([flag, option.name], is_flag=True, default=option.default, help=option.help)
     kind: Any = click.Choice(option.choices) if option.choices else option.type
     if option.type is Path:
-        kind = click.Path(path_type=Path)
+        kind = FOLDER
     return click.Option(
         [flag, option.name], type=kind, default=option.default, help=option.help, show_default=True
     )
@@ -193,11 +180,3 @@ def _ingest(
         ) from None
     click.echo(summary.describe(out))
     return PROBLEMS if summary.set_aside else DONE
-
-
-cli.add_command(completion_command("skelconv"))
-
-
-def main() -> None:
-    """Entry point of the console script."""
-    run(cli)

@@ -1,0 +1,46 @@
+"""``skelconv view``, ``skelconv report``: pictures, animations, pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command(short_help="A picture, animation or page of one recording.")
+@click.argument("store", type=FILE)
+@click.option("--sequence", "name", help="Sequence, recording or S2I sample.  [default: the first]")
+@click.option("--out", type=FILE, required=True, help="File to write: .png, .gif or .html.")
+def view(store: Path, name: str | None, out: Path) -> None:
+    """Show a recording with everyone in it, or one sequence, or an encoded image.
+
+    \b
+    Example:
+        skelconv view out.zarr --sequence S001C001P001R001A001 --out walk.gif
+        skelconv view out.zarr --out walk.html       # turn it round in a browser, offline
+    """
+    from skelconv.view import view as draw
+
+    draw(store, name, out)
+    click.echo(str(out))
+
+
+@click.command(short_help="One page about a store, its images and its runs.")
+@click.argument("store", type=FILE)
+@click.option("--s2i", type=FILE, help="S2I store made from it: images by class.")
+@click.option("--run", "runs", type=FILE, multiple=True, help="Run folder of skeltrain; may be repeated.")
+@click.option("--title", default="", help="Heading of the page.")
+@click.option("--out", type=FILE, required=True, help="HTML file to write.")
+def report(store: Path, s2i: Path | None, runs: tuple[Path, ...], title: str, out: Path) -> None:
+    """Write a self-contained page: table, lengths, labels, one moving skeleton, images, losses, accuracies.
+
+    \b
+    Example:
+        skelconv report out.zarr --s2i s2i.zarr --run runs/pretrain --out report.html
+    """
+    from skelconv.report import write_report
+
+    write_report(out, store, s2i, runs, title)
+    click.echo(str(out))
