@@ -141,12 +141,14 @@ class Source:
     """One raw file (or the few that belong together), by its path relative to the raw root.
 
     ``path`` uses forward slashes. ``size`` is the total in bytes, as the directory tells it.
-    ``members`` are further files that belong to it.
+    ``members`` are further files that belong to it. ``recording`` is the name that ``scan`` gives the
+    recording where the one in the file's own name is taken by an earlier source; usually empty.
     """
 
     path: str
     size: int
     members: tuple[str, ...] = ()
+    recording: str = ""
 
 
 @dataclass(frozen=True)

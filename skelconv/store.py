@@ -205,7 +205,7 @@ class Store:
         """
         numbers = self._recording_rows.get(name)
         if numbers is None:
-            raise UnknownNameError("recording", name, _near(name, list(self._recording_rows)))
+            raise UnknownNameError("recording", name, near_names(name, list(self._recording_rows)))
         bodies = tuple(self.sequence(number) for number in numbers)
         first, *others = (body.row for body in bodies)
         shared = {
@@ -332,7 +332,7 @@ class Store:
         if isinstance(key, str):
             number = self._row_of.get(key)
             if number is None:
-                raise UnknownNameError("sequence", key, _near(key, self.names))
+                raise UnknownNameError("sequence", key, near_names(key, self.names))
             return number
         number = key + len(self) if key < 0 else key
         if not 0 <= number < len(self):
@@ -356,7 +356,7 @@ def _rank(column: str) -> tuple[int, str]:
     return len(order) + column.startswith(schema.split_column("")), column
 
 
-def _near(name: str, names: list[str]) -> tuple[str, ...]:
+def near_names(name: str, names: list[str]) -> tuple[str, ...]:
     """Return all names when they are few, else those around ``name`` in the alphabet.
 
     Looking for the most similar among 100,000 names takes seconds; those that begin alike are next to it.

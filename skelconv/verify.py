@@ -82,7 +82,8 @@ def verify(path: str | Path, raw: Path | None = None, progress: Progress | None 
     Raises
     ------
     StoreError
-        There is no store of this version to be checked, or it lies behind a URL.
+        There is no store of this version to be checked, or it lies behind a URL, or ``raw`` is given for a
+        store that was made from another store.
     PlanError, UnknownNameError
         ``raw`` holds no source of the dataset, or the dataset's reader is not installed.
     """
@@ -92,6 +93,11 @@ def verify(path: str | Path, raw: Path | None = None, progress: Progress | None 
         raise StoreError(f"{path}: found a URL, expected a folder. Copy the store to this machine first")
     metadata = read_metadata(location)
     store = open_store(path)
+    if raw is not None and store.info.provenance.derived_from is not None:
+        raise StoreError(
+            f"{path}: found a store made from another store, expected one made from sources to compare with "
+            "them. Leave out --raw, or verify the store that it was made from"
+        )
     findings = Findings()
     readable = check_structure(location.folder, metadata, store.info, findings)
     damaged = check_chunks(location.folder, metadata, findings, show)
