@@ -8,8 +8,6 @@ the frame of a Kinect v1: right-handed, +y up, like the canonical axes.
 from __future__ import annotations
 
 import re
-import tomllib
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +16,22 @@ import orjson
 from numpy.typing import NDArray
 
 from formats.errors import FormatError
-from formats.reader import Clip, Column, Dataset, Protocol, Reader, ReadOptions, Source, Track
+from formats.files import find_files
+from formats.protocols import load_facts
+from formats.reader import Clip, Column, Dataset, Reader, ReadOptions, Source, Track
 
 JOINTS = 20
 NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 BODY = "0"
 """The format has one person and no body ids."""
 
-_FACTS = tomllib.loads((files("formats") / "protocols" / "ucla.toml").read_text(encoding="utf-8"))
-_CLASS_OF = {code: label for label, code in enumerate(_FACTS["action_codes"])}
+_FACTS = load_facts("ucla")
+_CLASS_OF = {code: label for label, code in enumerate(_FACTS.others["action_codes"])}
 
 
 def scan(root: Path, options: ReadOptions) -> list[Source]:
     """List every JSON file below ``root``, by name and size."""
-    return sorted(
-        (
-            Source(path.relative_to(root).as_posix(), path.stat().st_size)
-            for path in root.rglob("*.json")
-            if path.is_file()
-        ),
-        key=lambda source: source.path,
-    )
+    return [Source(path, size) for path, size in find_files(root, ".json")]
 
 
 def read(root: Path, source: Source, options: ReadOptions) -> list[Clip]:
@@ -70,12 +63,8 @@ def read(root: Path, source: Source, options: ReadOptions) -> list[Clip]:
         )
     position = _positions(path, content.get("skeletons"))
     track = Track(BODY, np.arange(len(position), dtype=np.int32), position)
-    protocols = _FACTS["protocol"]
     columns = {"subject": subject, "camera": view, "take": take}
-    splits = {
-        name: next((part for part in ("train", "test") if columns[rule["column"]] in rule[part]), "")
-        for name, rule in protocols.items()
-    }
+    splits = _FACTS.splits(stem, columns)
     return [Clip(stem, len(position), (track,), label, columns, splits)]
 
 
@@ -142,13 +131,13 @@ UCLA = Reader(
         homepage="https://wangjiangb.github.io/my_data.html",
         # the distribution carries no time stamps
         frame_rate=None,
-        classes=tuple(_FACTS["classes"]),
+        classes=_FACTS.classes,
         columns=(
             Column("subject", "i4", "performer, 1 to 10"),
             Column("camera", "i4", "view, 1 to 3"),
             Column("take", "i4", "number of the take, from 0"),
         ),
-        protocols=tuple(Protocol(name, rule["description"]) for name, rule in _FACTS["protocol"].items()),
+        protocols=_FACTS.protocols,
         missing="a joint at exactly (0, 0, 0) in the raw file",
     ),
     scan=scan,

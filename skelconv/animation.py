@@ -47,15 +47,17 @@ def gif(scene: Scene, skeleton: Skeleton, frame_rate: float | None) -> bytes:
     numbers = range(first, last + 1, step)
     stage = _Stage(scene, skeleton)
     pictures = [stage.picture(number, f"{speed:.1f}x speed" if speed > 1.05 else "") for number in numbers]
-    # one palette for all pictures, made from a few of them: nothing flickers, and unchanged pixels cost nothing
+    # one palette for all, made from a few of them: nothing flickers, and unchanged pixels cost nothing
     few = pictures[:: max(1, len(pictures) // 4)]
     sheet = Image.new("RGB", (stage.size[0], stage.size[1] * len(few)))
     for number, picture in enumerate(few):
         sheet.paste(picture, (0, number * stage.size[1]))
     palette = sheet.quantize(_COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     colours = np.array(palette.getpalette(), np.uint8).reshape(-1, 3)
-    colours[colours.sum(axis=1, dtype=int).argmax()] = 255  # a mean of near-whites would tint the page
+    # pillow looks colours up in steps of 4, so that white would become the off-white next to it
+    colours[(colours > 247).all(axis=1)] = 255
     palette.putpalette(colours.tobytes())
+    palette.load()
     indexed = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     buffer = io.BytesIO()
     # GIF counts hundredths of a second: rounding the points in time, not the pauses, keeps the pace

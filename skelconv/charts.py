@@ -53,7 +53,9 @@ def accuracies(scores: Mapping[str, Sequence[float]], chance: float) -> str:
         axes.barh(row, float(np.mean(values)), xerr=spread, color=colour, height=0.55, ecolor=INK, capsize=3)
         axes.plot(values, [row] * len(values), "o", color=INK, markersize=3)
     axes.axvline(chance, color=INK, linestyle="--", linewidth=1)
-    axes.text(chance, len(scores) - 0.45, " chance", color=INK, fontsize=8, va="top")
+    # above the frame, where no bar and no tick label is
+    above = axes.get_xaxis_transform()
+    axes.text(chance, 1.0, "chance", color=INK, fontsize=8, ha="center", va="bottom", transform=above)
     axes.set_yticks(range(len(scores)), list(scores))
     axes.invert_yaxis()
     axes.set_xlim(0, 1)

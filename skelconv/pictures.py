@@ -159,7 +159,10 @@ def _heading(figure: Any, scene: Scene, size: tuple[float, float]) -> None:
     """Name and caption above, what the colours mean below."""
     from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea
 
-    lines = ((0.2, scene.name, {"fontsize": 10, "weight": "bold", "color": INK}), (0.4, scene.caption, {}))
+    lines: tuple[tuple[float, str, dict[str, Any]], ...] = (
+        (0.2, scene.name, {"fontsize": 10, "weight": "bold", "color": INK}),
+        (0.4, scene.caption, {}),
+    )
     for down, text, look in lines:
         style = {"fontsize": 8.5, "color": SOFT, "va": "center", "parse_math": False, **look}
         figure.text(0.12 / size[0], 1 - down / size[1], text, **style)

@@ -7,7 +7,6 @@ whole way for clips that are already at hand; `skelconv.ingest` is the one for r
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from formats.reader import Clip, Dataset, Track
 from formats.skeleton import Skeleton, load_skeleton
 from skelconv import schema
+from skelconv.canonical import canonical_positions, grid_step
 from skelconv.digest import motion_digest
 from skelconv.info import Provenance, StoreError, StoreInfo
 from skelconv.publish import claim, publish
@@ -73,7 +73,8 @@ class StoreWriter:
         self._path = path
         self._shard_frames = shard_frames
         self._precision = precision
-        self._step = None if precision is None else _grid_step(precision)
+        if precision is not None:
+            grid_step(precision)  # refused before anything is written
         self._on_shard = on_shard
         self._group = zarr.open_group(str(path), mode="a", zarr_format=3)
         self._arrays = self._open_arrays()
@@ -123,7 +124,7 @@ class StoreWriter:
                     f"{earlier} holds it already. Remove one of the two"
                 )
         for name, track in zip(names, clip.tracks, strict=True):
-            position = self._canonical(track)
+            position = canonical_positions(track.position, self.dataset.axis_map, self._precision)
             row = self.table.find(name)
             if row is None:
                 start = self.frames
@@ -168,12 +169,6 @@ class StoreWriter:
         self._group.attrs.put({schema.ATTRIBUTE: info.to_attributes()})
         schema.consolidate(self._path)
         return info
-
-    def _canonical(self, track: Track) -> NDArray[np.float32]:
-        position = self.dataset.axis_map.to_canonical(np.asarray(track.position, np.float32))
-        if self._step is not None:
-            position = (np.round(position.astype(np.float64) / self._step) * self._step).astype(np.float32)
-        return position
 
     def _row(
         self, name: str, start: int, clip: Clip, track: Track, position: NDArray[np.float32], source: str
@@ -284,10 +279,3 @@ def write_store(
     info = writer.finish(provenance)
     publish(partial, path, overwrite)
     return info
-
-
-def _grid_step(precision: float) -> float:
-    """Largest power of two whose rounding error, half a step, is within ``precision``."""
-    if not (math.isfinite(precision) and precision > 0):
-        raise StoreError(f"found precision {precision}, expected a length above 0, such as 1e-4")
-    return 2.0 ** math.floor(math.log2(2 * precision))

@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# the first example may compile with Numba, or run beside another job: time is no property of the code
+settings.register_profile("skelconv", deadline=None)
+settings.load_profile("skelconv")
 
 SHARED = Path(os.environ.get("SKELCONV_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 

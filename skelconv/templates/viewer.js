@@ -219,5 +219,6 @@
 
   if (!data.recordings.length) { find("caption").textContent = "no recording"; return; }
   load(0);
+  draw(); // now, not with the next frame of the screen: a page that is printed or saved at once is not blank
   setPlaying(!calm.matches);
 })();
