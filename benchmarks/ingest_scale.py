@@ -38,7 +38,9 @@ def tree_memory(process: psutil.Process) -> int:
 def run(*words: object, kill_when: Callable[[], bool] | None = None) -> tuple[float, int]:
     """Run a skelconv command; return its seconds and its peak memory in bytes."""
     began = time.perf_counter()
-    child = subprocess.Popen([*SKELCONV, *map(str, words)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        [*SKELCONV, *map(str, words)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
     watched = psutil.Process(child.pid)
     peak = 0
     while child.poll() is None:
@@ -73,7 +75,9 @@ def read_all(folder: Path) -> float:
 
 def main() -> None:
     """Generate, ingest with each number of workers, kill and resume, verify; print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--recordings", type=int, default=3000)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
@@ -86,7 +90,10 @@ def main() -> None:
         print(f"{options.recordings} recordings, {size / 1e6:.0f} MB, written in {seconds:.1f} s")
         floor = min(read_all(raw) for _ in range(2))
         print(f"{'step':28} {'s':>7} {'MB/s':>7} {'recordings/s':>13} {'x reading':>10} {'peak MB':>8}")
-        print(f"{'read the bytes, no more':28} {floor:7.2f} {size / 1e6 / floor:7.0f} {options.recordings / floor:13.0f}")
+        print(
+            f"{'read the bytes, no more':28} {floor:7.2f} {size / 1e6 / floor:7.0f} "
+            f"{options.recordings / floor:13.0f}"
+        )
         for workers in options.workers:
             out = folder / f"w{workers}.zarr"
             seconds, peak = run("ingest", "ntu120", raw, out, "--workers", workers, "--shard-frames", 16384)

@@ -12,10 +12,10 @@ import numpy as np
 from skelconv import charts
 from skelconv.extras import need
 from skelconv.runs import Run, read_run
-from skelconv.s2i_image import image_to_rgb, png_bytes
-from skelconv.s2i_open import S2IStore, open_s2i
+from skelconv.s2i.picture import image_to_rgb, png_bytes
+from skelconv.s2i.read import S2IStore, open_s2i
 from skelconv.store import Store, open_store
-from skelconv.viewer import viewer_fragment
+from skelconv.view.viewer import viewer_fragment
 
 IMAGES_PER_CLASS = 4
 CLASSES_SHOWN = 12
@@ -97,9 +97,12 @@ def _data_section(store: Store) -> dict[str, Any]:
             "classes": f"{(actions.index != 'none').sum()}",
             "set aside": f"{len(made.set_aside):,} of {made.sources:,} sources",
         },
-        "table": table[columns].head(TABLE_ROWS).to_html(border=0, classes="data"),
+        "table": table[columns]
+        .head(TABLE_ROWS)
+        .rename_axis(index=None, columns="sequence")
+        .to_html(border=0, classes="data"),
         "lengths": charts.histogram(lengths, "frames in a sequence"),
-        "labels": charts.bars(actions.head(30).to_dict(), "sequences"),
+        "labels": charts.bars({str(name): int(n) for name, n in actions.head(30).items()}, "sequences"),
         "splits": {
             protocol: {part: int((table[f"split_{protocol}"] == part).sum()) for part in ("train", "test")}
             for protocol in store.info.protocols

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from formats.errors import UnknownNameError
 from formats.skeleton import Skeleton, match_joints
 from skelconv.clean import CleaningError, default_chain, find_chain, run_steps
-from skelconv.clean_scene import Actors
-from skelconv.clean_ucla import to_unit_range
+from skelconv.clean.scene import Actors
+from skelconv.clean.ucla import to_unit_range
 from skelconv.info import StoreInfo
 from skelconv.recording import Recording, Sequence
 

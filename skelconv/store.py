@@ -100,7 +100,7 @@ class Store:
         if self.info.kind != "sequences":
             raise StoreError(
                 f"{path}: found an S2I store, expected a sequence store. Open it with "
-                "skelconv.s2i_open.open_s2i or xarray.open_zarr, or give the store that it was encoded from"
+                "skelconv.s2i.read.open_s2i or xarray.open_zarr, or give the store that it was encoded from"
             )
         self._metadata: Mapping[str, Mapping[str, Any]] = metadata.arrays
         self._readers: dict[str, ArrayReader] = {}

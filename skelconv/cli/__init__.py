@@ -9,6 +9,7 @@ from skelconv.cli.encode import s2i
 from skelconv.cli.ingest import datasets, ingest, skeletons
 from skelconv.cli.look import report, view
 from skelconv.cli.stores import clean, info, verify
+from skelconv.cli.synth import synth
 from skelconv.command import NaturalOrderGroup, completion_command, run
 
 
@@ -25,7 +26,7 @@ def cli() -> None:
     """
 
 
-for verb in (datasets, ingest, info, verify, clean, skeletons, s2i, view, report):
+for verb in (datasets, synth, ingest, info, verify, clean, skeletons, s2i, view, report):
     cli.add_command(verb)
 cli.add_command(completion_command("skelconv"))
 

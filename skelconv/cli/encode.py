@@ -9,10 +9,8 @@ from typing import Any
 
 import click
 
-from formats.skeleton import load_skeleton
 from skelconv.command import DONE, PROBLEMS, progress
 from skelconv.executors import default_workers
-from skelconv.s2i_plan import make_plan
 
 FOLDER = click.Path(path_type=Path)
 
@@ -56,6 +54,9 @@ def s2i(store: Path | None, out: Path | None, layout: str | None, size: int, **o
         skelconv s2i --format toyota13
     """
     if store is None and layout is not None:
+        from formats.skeleton import load_skeleton
+        from skelconv.s2i.plan import make_plan
+
         click.echo(make_plan(load_skeleton(layout), size, options["align_corners"]).describe())
         return DONE
     if store is None or out is None:
@@ -76,8 +77,8 @@ def _encode(
     quiet: bool,
     **options: Any,
 ) -> int:
-    from skelconv.s2i_image import save_images
-    from skelconv.s2i_store import encode_store, open_s2i
+    from skelconv.s2i.picture import save_images
+    from skelconv.s2i.write import encode_store, open_s2i
     from skelconv.store import open_store
 
     opened = open_store(store)

@@ -70,7 +70,7 @@ def clean(store: Path, out: Path, chain: str, overwrite: bool) -> int:
 
     `auto` is the chain published for the dataset. Exit codes as those of ingest.
     """
-    from skelconv.clean_store import clean_store
+    from skelconv.clean.store import clean_store
     from skelconv.samples import chain_for
     from skelconv.store import open_store
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from skelconv import clean_msg3d as msg3d
-from skelconv.clean_scene import Actors, cast_every_body, zero_missing_joints
+from skelconv.clean import msg3d as msg3d
+from skelconv.clean.scene import Actors, cast_every_body, zero_missing_joints
 from skelconv.recording import Sequence
 from tests.skelconv.scenes import NTU25, body, recording
 

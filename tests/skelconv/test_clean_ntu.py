@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from skelconv import clean_ntu as ntu
 from skelconv.clean import clean
-from skelconv.clean_scene import (
+from skelconv.clean import ntu as ntu
+from skelconv.clean.scene import (
     Actors,
     CleaningError,
     Scene,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from skelconv import clean_pyskl as pyskl
 from skelconv.clean import clean
-from skelconv.clean_rotate import rotation_onto, turn_upright, upright_joints
-from skelconv.clean_scene import Actors, CleaningError, cast_every_body, zero_missing_joints
+from skelconv.clean import pyskl as pyskl
+from skelconv.clean.rotate import rotation_onto, turn_upright, upright_joints
+from skelconv.clean.scene import Actors, CleaningError, cast_every_body, zero_missing_joints
 from skelconv.recording import Sequence
 from tests.skelconv.scenes import NTU25, UCLA20, body, recording
 

@@ -9,7 +9,7 @@ import pytest
 
 from formats.errors import UnknownNameError
 from skelconv.clean import CHAINS, CleaningError, clean
-from skelconv.clean_store import clean_store
+from skelconv.clean.store import clean_store
 from skelconv.info import StoreError
 from skelconv.recording import Recording
 from skelconv.samples import pack_samples

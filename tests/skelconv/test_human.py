@@ -7,10 +7,10 @@ import pytest
 
 from formats.errors import UnknownNameError
 from formats.skeleton import Joint, load_skeleton
-from skelconv.human import RATIOS, Body, Controls, Motion, joint_sources, solve
-from skelconv.kinematics import LIMITS, bend_angle, unit
-from skelconv.synth_legwork import GRAVITY
-from skelconv.synth_scene import ACTIONS, Subject, find_action, play, subject
+from skelconv.synth.human import RATIOS, Body, Controls, Motion, joint_sources, solve
+from skelconv.synth.kinematics import LIMITS, bend_angle, unit
+from skelconv.synth.legwork import GRAVITY
+from skelconv.synth.scene import ACTIONS, Subject, find_action, play, subject
 
 FRAME_RATE = 30.0
 

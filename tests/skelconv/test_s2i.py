@@ -24,7 +24,7 @@ from skelconv.s2i import (
     make_plan,
     stream_rows,
 )
-from skelconv.s2i_statistics import ImageMoments
+from skelconv.s2i.statistics import ImageMoments
 
 NTU25 = make_plan(load_skeleton("ntu25"))
 TABLE_14 = {

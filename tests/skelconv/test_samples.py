@@ -13,7 +13,7 @@ import pytest
 from formats.errors import UnknownNameError
 from formats.skeleton import SkeletonError, match_joints
 from skelconv.clean import Actors, CleaningError, clean
-from skelconv.clean_ucla import to_unit_range
+from skelconv.clean.ucla import to_unit_range
 from skelconv.recording import Recording
 from skelconv.samples import (
     ALL_PERSONS,

@@ -19,12 +19,12 @@ from formats.errors import UnknownNameError
 from skelconv import schema
 from skelconv.canonical import canonical_positions
 from skelconv.digest import motion_digest
-from skelconv.findings import SHOWN_OF_A_KIND, Findings
 from skelconv.info import StoreError
 from skelconv.ingest import ingest
 from skelconv.plan import PlanError, make_plan
 from skelconv.store import open_store
 from skelconv.verify import verify
+from skelconv.verify.findings import SHOWN_OF_A_KIND, Findings
 from tests.data import make_store_v1
 from tests.skelconv.raw_ucla import write_raw
 from tests.skelconv.small_store import DATASET, RECORDINGS, make_store

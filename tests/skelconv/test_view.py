@@ -15,14 +15,14 @@ from PIL import Image, ImageSequence
 
 from formats.errors import UnknownNameError
 from formats.skeleton import load_skeleton
-from skelconv.animation import MAX_PICTURES, gif, pace
-from skelconv.drawing import LEFT, MIDDLE, RIGHT, front_yaw, grid_step, limbs, make_scene, turn
-from skelconv.pictures import film_strip
 from skelconv.recording import Recording, Sequence
-from skelconv.s2i_store import encode_store
+from skelconv.s2i.write import encode_store
 from skelconv.store import Store
 from skelconv.view import ViewError, find_recording, view
-from skelconv.viewer import viewer_fragment, viewer_page
+from skelconv.view.animation import MAX_PICTURES, gif, pace
+from skelconv.view.drawing import LEFT, MIDDLE, RIGHT, front_yaw, grid_step, limbs, make_scene, turn
+from skelconv.view.pictures import film_strip
+from skelconv.view.viewer import viewer_fragment, viewer_page
 from tests.skelconv.small_store import make_store
 from tests.skelconv.stores import store_of
 

@@ -34,9 +34,7 @@ def make_dataset(name: str = "tiny", skeleton: str = "ntu25") -> Dataset:
     )
 
 
-def make_motion(
-    rng: np.random.Generator, label: int, frames: int, skeleton: str = "ntu25"
-) -> np.ndarray:
+def make_motion(rng: np.random.Generator, label: int, frames: int, skeleton: str = "ntu25") -> np.ndarray:
     layout = load_skeleton(skeleton)
     body = np.random.default_rng(7).normal(0, 0.5, (len(layout), 3))
     position = body[None] + rng.normal(0, 0.02, (frames, len(layout), 3)) + rng.normal(0, 1, 3)
@@ -84,14 +82,20 @@ def unit_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny(tmp_path_factory.mktemp("stores") / "unit.zarr", 13, dataset)
 
 
-@pytest.fixture()
+@pytest.fixture
 def tiny_recipe(tiny_store: Path) -> PretrainRecipe:
     """Four optimiser steps an epoch, three epochs, everything random switched on."""
     return PretrainRecipe(
         data=Data(store=str(tiny_store), protocol="half", image_size=32),
         augment=AUGMENT,
         model=Model(
-            preset="vit_micro", patch_size=8, embed_dim=16, depth=1, num_heads=2, decoder_dim=16, decoder_depth=1
+            preset="vit_micro",
+            patch_size=8,
+            embed_dim=16,
+            depth=1,
+            num_heads=2,
+            decoder_dim=16,
+            decoder_depth=1,
         ),
         optim=Optim(blr=1e-2, batch=8, epochs=3, warmup=1),
         device="cpu",

@@ -18,7 +18,7 @@ AUGMENT = JointAugment(SKELETON, CPU)
 MANY = 4000
 
 
-@pytest.fixture()
+@pytest.fixture
 def body() -> Tensor:
     """Six rows of two samples: four of the first, two of the second."""
     return torch.randn(6, 25, 3, generator=torch.Generator().manual_seed(0))
@@ -65,7 +65,7 @@ def test_a_sample_is_turned_as_one_rigid_body(body: Tensor) -> None:
     turned = AUGMENT(body, SAMPLE, both)
     torch.testing.assert_close(turned.norm(dim=-1), body.norm(dim=-1))
     for sample in range(2):
-        rows = SAMPLE == sample
+        rows = sample == SAMPLE
         torch.testing.assert_close(turned[rows], body[rows] @ both.matrix[sample].T)
     assert not torch.allclose(both.matrix[0], both.matrix[1])
 
@@ -92,7 +92,10 @@ def test_noise_has_the_spread_asked_for_and_spares_some_samples() -> None:
     many = drawn(MANY, noise=0.01, noise_probability=0.25)
     assert many.noise.unique().tolist() == pytest.approx([0.0, 0.01])
     assert (many.noise > 0).double().mean().item() == pytest.approx(0.25, abs=0.03)
-    body, noise = torch.ones(MANY, 25, 3), torch.randn(MANY, 25, 3, generator=torch.Generator().manual_seed(1))
+    body, noise = (
+        torch.ones(MANY, 25, 3),
+        torch.randn(MANY, 25, 3, generator=torch.Generator().manual_seed(1)),
+    )
     change = AUGMENT(body, torch.arange(MANY), many, noise) - 1
     assert (change[many.noise == 0] == 0).all()
     assert change[many.noise > 0].std().item() == pytest.approx(0.01, rel=0.01)

@@ -35,7 +35,9 @@ def card(**more: Any) -> dict[str, Any]:
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
-    save_checkpoint(path, card(column_order=[3, 2]), {"model": {"a": torch.arange(3)}, "progress": {"epoch": 2}})
+    save_checkpoint(
+        path, card(column_order=[3, 2]), {"model": {"a": torch.arange(3)}, "progress": {"epoch": 2}}
+    )
     found = load_checkpoint(path, "pretrain")
     assert found["model"]["a"].tolist() == [0, 1, 2]
     assert found["card"]["column_order"] == [3, 2]
@@ -43,7 +45,9 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert [f.name for f in tmp_path.iterdir()] == ["last.pt"]
 
 
-def test_a_failed_write_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_earlier_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "last.pt"
     save_checkpoint(path, card(), {"step": 1})
 
@@ -98,7 +102,9 @@ def test_a_checkpoint_is_found_by_file_or_run_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="found nothing"):
         find_checkpoint(folder.path)
     folder.start(PretrainRecipe(), "by hand")
-    with pytest.raises(CheckpointError, match=r"found checkpoints, recipe\.yaml, expected checkpoints/last\.pt"):
+    with pytest.raises(
+        CheckpointError, match=r"found checkpoints, recipe\.yaml, expected checkpoints/last\.pt"
+    ):
         find_checkpoint(folder.path)
     save_checkpoint(folder.last, card(), {})
     assert find_checkpoint(folder.path) == folder.last
@@ -162,7 +168,9 @@ def test_a_run_is_continued_only_on_request_and_by_its_own_recipe(tmp_path: Path
     found = claim_run(tmp_path, recipe, resume=True)
     assert found is not None
     assert found["step"] == 1
-    moved = recipe.model_copy(update={"device": "cpu", "data": recipe.data.model_copy(update={"store": "b.zarr"})})
+    moved = recipe.model_copy(
+        update={"device": "cpu", "data": recipe.data.model_copy(update={"store": "b.zarr"})}
+    )
     assert claim_run(tmp_path, moved, resume=True) is not None
     other = recipe.model_copy(update={"seed": 1, "precision": "bf16"})
     with pytest.raises(RunError) as caught:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from skelconv.clean_ucla import to_unit_range
+from skelconv.clean.ucla import to_unit_range
 from skelconv.s2i import encode, make_plan, stream_rows
 from skelconv.samples import Samples, pack_samples
 from skelconv.store import open_store
@@ -60,7 +60,9 @@ def test_images_equal_the_kernels(samples: Samples, stream: str) -> None:
     np.testing.assert_allclose(found.numpy(), expected[index], atol=2e-5)
 
 
-def test_gathered_rows_are_the_samples_rows_in_the_order_asked_for(samples: Samples, resident: Resident) -> None:
+def test_gathered_rows_are_the_samples_rows_in_the_order_asked_for(
+    samples: Samples, resident: Resident
+) -> None:
     index = np.array([7, 3, 3, 40])
     rows = resident.gather(index)
     for k, i in enumerate(index):
@@ -131,7 +133,9 @@ def test_parts_of_a_protocol(resident: Resident) -> None:
 def test_a_protocol_or_part_that_is_not_there(resident: Resident) -> None:
     with pytest.raises(DataError, match=r"no protocol 'xsub' in the store, expected one of half"):
         resident.part("xsub", "train")
-    with pytest.raises(DataError, match=r"no sample in part 'val' of protocol 'half', expected one of test, train"):
+    with pytest.raises(
+        DataError, match=r"no sample in part 'val' of protocol 'half', expected one of test, train"
+    ):
         resident.part("half", "val")
 
 

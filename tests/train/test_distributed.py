@@ -20,7 +20,14 @@ from train.run_folder import RunFolder
 
 def torchrun(processes: int, recipe: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
     words = ["pretrain", str(recipe), "--out", str(out), *more]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(processes),
+    ]
     return subprocess.run(
         [*launcher, "-m", "train.cli", *words],
         env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -175,7 +175,9 @@ def test_equal_seeds_give_equal_runs_and_others_do_not(tiny_recipe: PretrainReci
 
 
 @pytest.mark.parametrize("accum", [2, 3])
-def test_accumulated_parts_give_the_whole_batch(tiny_recipe: PretrainRecipe, tmp_path: Path, accum: int) -> None:
+def test_accumulated_parts_give_the_whole_batch(
+    tiny_recipe: PretrainRecipe, tmp_path: Path, accum: int
+) -> None:
     """Also where the parts are unequal (8 in 3), and in a last step that is smaller than the others."""
     recipe = change(tiny_recipe, optim={"batch": 9})
     train(recipe, tmp_path / "whole")
@@ -203,7 +205,9 @@ def test_the_loss_falls(tiny_recipe: PretrainRecipe, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_trains_nearly_alike(tiny_recipe: PretrainRecipe, tmp_path: Path, precision: str) -> None:
+def test_half_precision_trains_nearly_alike(
+    tiny_recipe: PretrainRecipe, tmp_path: Path, precision: str
+) -> None:
     train(tiny_recipe, tmp_path / "fp32")
     train(change(tiny_recipe, precision=precision), tmp_path / precision)
     assert curve(tmp_path / precision) == pytest.approx(curve(tmp_path / "fp32"), rel=0.02)
@@ -213,7 +217,9 @@ def test_half_precision_trains_nearly_alike(tiny_recipe: PretrainRecipe, tmp_pat
 
 
 def test_gradients_are_clipped(tiny_recipe: PretrainRecipe) -> None:
-    job = build(change(tiny_recipe, optim={"clip_grad": 1e-12, "weight_decay": 0.0, "name": "sgd", "epochs": 1}))
+    job = build(
+        change(tiny_recipe, optim={"clip_grad": 1e-12, "weight_decay": 0.0, "name": "sgd", "epochs": 1})
+    )
     before = {name: value.clone() for name, value in job.task.state_dict().items()}
     fit(job, WORLD)
     after = job.task.state_dict()

@@ -51,7 +51,7 @@ def pretrained(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return out
 
 
-@pytest.fixture()
+@pytest.fixture
 def report(pretrained: Path, tmp_path: Path) -> dict[str, Any]:
     recipe = QUICK.model_copy(update={"seeds": (0, 1), "untrained": True})
     return run_probe(recipe, pretrained, tmp_path)
@@ -100,7 +100,14 @@ def test_the_table_shows_every_accuracy(report: dict[str, Any]) -> None:
     text = describe_probe(report)
     trained = report["encoders"]["trained"]
     assert f"{100 * trained['mean']['top1']:.2f} ± {100 * trained['std']['top1']:.2f}" in text
-    for line in ("top-1 without leaked", "mean per class", "nearest neighbour", "chance", "untrained", "2 seeds"):
+    for line in (
+        "top-1 without leaked",
+        "mean per class",
+        "nearest neighbour",
+        "chance",
+        "untrained",
+        "2 seeds",
+    ):
         assert line in text
     assert "33.33" in text
 
@@ -141,12 +148,16 @@ def test_features_at_hand_train_the_same_head_as_images(pretrained: Path, tiny_s
 
 def test_an_augmented_probe_encodes_anew(pretrained: Path, tmp_path: Path) -> None:
     turning = QUICK.model_copy(update={"augment": Augment(rotate=(1.0, 1.0, 1.0))})
-    still, turned = (run_probe(recipe, pretrained, tmp_path / n) for n, recipe in (("a", QUICK), ("b", turning)))
+    still, turned = (
+        run_probe(recipe, pretrained, tmp_path / n) for n, recipe in (("a", QUICK), ("b", turning))
+    )
     losses = [report["encoders"]["trained"]["mean"]["loss"] for report in (still, turned)]
     assert losses[1] > losses[0]
 
 
-def test_the_encoder_stays_as_it_was(pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_encoder_stays_as_it_was(
+    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from train.tasks import probe as module
 
     seen = []

@@ -51,9 +51,18 @@ def test_the_papers_settings() -> None:
     assert (recipe.optim.batch, recipe.optim.epochs, recipe.optim.warmup) == (512, 800, 40)
     assert recipe.optim.peak_lr == pytest.approx(3.0e-4)
     assert (recipe.optim.betas, recipe.optim.weight_decay) == ((0.9, 0.95), 0.05)
-    assert (recipe.model.preset, recipe.model.mask_ratio, recipe.model.norm_pix_loss) == ("vit_base", 0.75, False)
+    assert (recipe.model.preset, recipe.model.mask_ratio, recipe.model.norm_pix_loss) == (
+        "vit_base",
+        0.75,
+        False,
+    )
     probe = load_recipe("s2i_linprobe", ProbeRecipe)
-    assert (probe.optim.name, probe.optim.batch, probe.optim.epochs, probe.optim.warmup) == ("sgd", 128, 100, 10)
+    assert (probe.optim.name, probe.optim.batch, probe.optim.epochs, probe.optim.warmup) == (
+        "sgd",
+        128,
+        100,
+        10,
+    )
     assert probe.optim.peak_lr == pytest.approx(0.1)
     assert load_recipe("s2i_linprobe_ucla", ProbeRecipe).optim.batch == 32
 
@@ -73,9 +82,13 @@ def test_an_unknown_key_names_file_line_path_and_the_nearest_key() -> None:
 
 
 def test_an_unknown_key_at_the_top_and_in_an_override() -> None:
-    with pytest.raises(RecipeError, match=r"line 1: unknown key 'sead'\. Did you mean 'seed'\? Keys at the top"):
+    with pytest.raises(
+        RecipeError, match=r"line 1: unknown key 'sead'\. Did you mean 'seed'\? Keys at the top"
+    ):
         read("sead: 3")
-    with pytest.raises(RecipeError, match=r"^--set: unknown key 'model\.presett'\. Did you mean 'model\.preset'"):
+    with pytest.raises(
+        RecipeError, match=r"^--set: unknown key 'model\.presett'\. Did you mean 'model\.preset'"
+    ):
         read("", "model.presett=vit_tiny")
 
 

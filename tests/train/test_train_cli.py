@@ -20,7 +20,7 @@ from train.recipe_file import recipe_names, to_yaml
 from train.run_folder import RunFolder
 
 
-@pytest.fixture()
+@pytest.fixture
 def recipe_path(tiny_recipe: PretrainRecipe, tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(to_yaml(tiny_recipe, "made for tests"))
@@ -39,7 +39,10 @@ def test_from_a_recipe_to_accuracies(
     recipe_path: Path, tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    assert skeltrain("pretrain", recipe_path, "--store", tiny_store, "--out", out, "--set", "optim.epochs=2") == 0
+    assert (
+        skeltrain("pretrain", recipe_path, "--store", tiny_store, "--out", out, "--set", "optim.epochs=2")
+        == 0
+    )
     told = capsys.readouterr()
     assert told.out == ""
     assert "data: 49 samples of tiny (ntu25), chain metric" in told.err
@@ -92,7 +95,11 @@ def test_the_same_command_twice_needs_resume(
     ],
 )
 def test_mistakes_are_answered_without_a_traceback(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert skeltrain(*words) == 2

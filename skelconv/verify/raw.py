@@ -1,0 +1,144 @@
+"""The last part of `skelconv.verify`: every source read again and compared with the store, bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from formats.reader import AxisMap, Clip, Option, Track, find_reader
+from skelconv import schema
+from skelconv.canonical import canonical_positions
+from skelconv.digest import plan_digest
+from skelconv.ingest import parse_batch
+from skelconv.plan import make_plan
+from skelconv.store import Store
+from skelconv.verify.findings import Findings, Progress
+
+
+def check_raw(store: Store, raw: Path, findings: Findings, progress: Progress) -> None:
+    """Read every source below ``raw`` as the store's provenance says, and compare.
+
+    Positions are compared after the axis map and the rounding that the store records; a NaN equals a NaN.
+
+    Raises
+    ------
+    PlanError, UnknownNameError
+        ``raw`` holds no source of the dataset, or its reader is not installed.
+    """
+    made = store.info.provenance
+    plan = make_plan(
+        store.info.dataset.name,
+        raw,
+        made.tool,
+        made.options.get("with", store.info.extras),
+        _typed(store.info.dataset.name, made.options.get("options", {})),
+        made.options.get("limit"),
+    )
+    findings.expect(
+        plan_digest(plan.sources, made.options) == made.digest,
+        "sources",
+        f"{raw}: found other sources than those of the store (names or sizes), expected the {made.sources} "
+        "that it records",
+    )
+    aside = {source.source for source in made.set_aside}
+    compare = _Comparison(store, findings)
+    with progress(len(plan.sources), "sources", plan.size) as advance:
+        for source in plan.sources:
+            parsed = parse_batch(plan.dataset, plan.root, [source], plan.options)[0]
+            if parsed.problem is not None and source.path not in aside:
+                findings.add("sources", f"{parsed.problem}. The store holds it")
+            for clip in parsed.clips:
+                compare.clip(clip, source.path, source.path in aside)
+            findings.checked["sources"] += 1
+            advance(1, source.size)
+    for name in store.names:
+        if name not in compare.seen:
+            findings.add("sources", f"{name}: found in the store only, expected it in a source")
+
+
+class _Comparison:
+    """Compares clips with the store's sequences, and remembers which of them occurred."""
+
+    def __init__(self, store: Store, findings: Findings) -> None:
+        self.seen: set[str] = set()
+        self._store = store
+        self._findings = findings
+        self._axis_map: AxisMap = store.info.axes.axis_map()
+
+    def clip(self, clip: Clip, source: str, set_aside: bool) -> None:
+        """Compare one recording; one of a source that was set aside must not be in the store from it."""
+        for number, track in enumerate(clip.tracks):
+            name = f"{clip.recording}_b{number}"
+            if name not in self._store:
+                problem = "found in its source only, expected it in the store"
+                if set_aside:
+                    problem = "found a source that can be read, expected it to fail as it did before"
+                self._findings.add("sources", f"{source}, {name}: {problem}")
+            elif not set_aside:
+                self.seen.add(name)
+                for problem in self._differences(name, clip, track, source):
+                    self._findings.add("sources", f"{source}, {name}: {problem}")
+
+    def _differences(self, name: str, clip: Clip, track: Track, source: str) -> list[str]:
+        stored = self._store.sequence(name)
+        position = canonical_positions(track.position, self._axis_map, self._store.info.precision)
+        pairs: dict[str, tuple[NDArray[Any], NDArray[Any] | None]] = {
+            schema.POSITION: (stored.position, position),
+            schema.FRAME_INDEX: (stored.frame_index, track.frame_index),
+            **{extra: (values, track.extras.get(extra)) for extra, values in stored.extras.items()},
+        }
+        if stored.confidence is not None:
+            pairs[schema.CONFIDENCE] = (stored.confidence, track.confidence)
+        cells = {
+            "recording": clip.recording,
+            "recording_length": clip.length,
+            "source": source,
+            "body": track.body,
+            "label": clip.label,
+            **clip.columns,
+            **{schema.split_column(protocol): part for protocol, part in clip.splits.items()},
+        }
+        return [
+            *(
+                f"found another {what}, expected the source's"
+                for what, pair in pairs.items()
+                if not _same(*pair)
+            ),
+            *(
+                f"found {column} {stored.row.get(column)!r}, expected {value!r} as in the source"
+                for column, value in cells.items()
+                if not _same_cell(stored.row.get(column), value)
+            ),
+        ]
+
+
+def _same(stored: NDArray[Any], read: NDArray[Any] | None) -> bool:
+    """Equal bit for bit, but for the payload of NaNs."""
+    if read is None or stored.shape != read.shape:
+        return False
+    read = np.ascontiguousarray(read, stored.dtype)
+    if stored.dtype.kind != "f":
+        return np.array_equal(stored, read)
+    missing = np.isnan(stored)
+    bits = f"u{stored.dtype.itemsize}"
+    return np.array_equal(missing, np.isnan(read)) and np.array_equal(
+        stored.view(bits)[~missing], read.view(bits)[~missing]
+    )
+
+
+def _same_cell(stored: Any, read: Any) -> bool:
+    if isinstance(stored, float):
+        return bool(np.array_equal(np.float32(stored), np.float32(read), equal_nan=True))
+    return bool(stored == read)
+
+
+def _typed(dataset: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Options as the reader takes them; the provenance holds paths as text."""
+    types: dict[str, Option] = {option.name: option for option in find_reader(dataset).dataset.options}
+    return {
+        name: Path(value) if name in types and types[name].type is Path and value is not None else value
+        for name, value in values.items()
+    }

@@ -1,0 +1,124 @@
+"""Whether a store is what docs/store.md specifies, undamaged, and still equal to its sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from skelconv.info import StoreError
+from skelconv.location import locate, read_metadata
+from skelconv.store import Store, open_store
+from skelconv.verify.chunks import check_chunks
+from skelconv.verify.content import check_content, check_table
+from skelconv.verify.findings import Findings, Progress, no_progress
+from skelconv.verify.raw import check_raw
+from skelconv.verify.structure import check_structure
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `verify` found.
+
+    Attributes
+    ----------
+    path
+        The store.
+    problems
+        One line each; empty for a sound store.
+    checked
+        What was looked at, counted: arrays, files, absent files, chunks, bytes, sequences, frames, joints,
+        missing joints, sources.
+    leakage
+        Test sequences by protocol whose motion also occurs in the training set. Not a problem of the store.
+    """
+
+    path: str
+    problems: list[str]
+    checked: dict[str, int]
+    leakage: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.problems
+
+    @property
+    def finite(self) -> float:
+        """Share of the joints that are there, 0 to 1; 1 for a store without frames."""
+        joints = self.checked.get("joints", 0)
+        return 1 - self.checked.get("missing joints", 0) / joints if joints else 1.0
+
+    def describe(self) -> str:
+        """Return the report as text."""
+        counts = ", ".join(f"{count:,} {what}" for what, count in self.checked.items())
+        lines = [f"{self.path}: checked {counts}"]
+        lines += [
+            f"  {protocol}: {count:,} test sequences also stand in the training set"
+            for protocol, count in self.leakage.items()
+            if count
+        ]
+        lines += [f"  {problem}" for problem in self.problems]
+        verdict = "sound" if self.ok else f"{len(self.problems):,} problems"
+        return "\n".join([*lines, verdict])
+
+
+def verify(path: str | Path, raw: Path | None = None, progress: Progress | None = None) -> Report:
+    """Check a local sequence store: its structure, every byte of every chunk, its table, its values.
+
+    Checked are metadata and layout; the crc32c of every chunk and of every shard's index, and that each
+    decodes; that sequences follow one another and fill the frames; ids, labels, splits, frame numbers and
+    tracking states; that the digest of each sequence is that of its positions.
+
+    Parameters
+    ----------
+    path
+        The store's folder.
+    raw
+        Folder of the raw files. Every source is read again, with the options that the store records, and
+        compared bit for bit.
+    progress
+        Called as (steps, unit, bytes) before each check that takes long, like `skelconv.command.progress`.
+
+    Raises
+    ------
+    StoreError
+        There is no store of this version to be checked, or it lies behind a URL, or ``raw`` is given for a
+        store that was made from another store.
+    PlanError, UnknownNameError
+        ``raw`` holds no source of the dataset, or the dataset's reader is not installed.
+    """
+    show = progress or no_progress
+    location = locate(path)
+    if location.folder is None:
+        raise StoreError(f"{path}: found a URL, expected a folder. Copy the store to this machine first")
+    metadata = read_metadata(location)
+    store = open_store(path)
+    if raw is not None and store.info.provenance.derived_from is not None:
+        raise StoreError(
+            f"{path}: found a store made from another store, expected one made from sources to compare with "
+            "them. Leave out --raw, or verify the store that it was made from"
+        )
+    findings = Findings()
+    readable = check_structure(location.folder, metadata, store.info, findings)
+    damaged = check_chunks(location.folder, metadata, findings, show)
+    leakage: dict[str, int] = {}
+    if readable and not damaged & store.columns and check_table(store, findings):
+        leakage = {protocol: int(store.leaked(protocol).sum()) for protocol in store.info.protocols}
+        _check_leakage(store, leakage, findings)
+        check_content(store, location, metadata, findings, show)
+        if raw is not None:
+            check_raw(store, raw, findings, show)
+    elif raw is not None:
+        findings.add("raw", "not compared with the sources, since the table cannot be read")
+    return Report(str(path), findings.problems(), dict(findings.checked), leakage)
+
+
+def _check_leakage(store: Store, leakage: dict[str, int], findings: Findings) -> None:
+    recorded = store.info.provenance.leakage
+    for protocol, count in leakage.items():
+        findings.expect(
+            recorded.get(protocol, 0) == count,
+            "leakage",
+            f"found {count} leaked test sequences of {protocol}, expected the recorded "
+            f"{recorded.get(protocol, 0)}",
+        )

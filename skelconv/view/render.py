@@ -1,0 +1,141 @@
+"""`view`: a recording or an encoded sample as a picture, an animation or a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from formats.errors import SkelconvError, UnknownNameError
+from skelconv import schema
+from skelconv.info import StoreInfo
+from skelconv.location import locate, read_metadata
+from skelconv.recording import Recording
+from skelconv.s2i.read import S2IStore, open_s2i
+from skelconv.store import Store, near_names, open_store
+from skelconv.view.animation import gif
+from skelconv.view.drawing import caption, make_scene
+from skelconv.view.pictures import film_strip, labelled_image
+from skelconv.view.viewer import viewer_page
+
+SUFFIXES = {".png": "film strip", ".gif": "animation", ".html": "page with a viewer"}
+"""What is made of a recording, by the suffix of the file."""
+
+
+class ViewError(SkelconvError, ValueError):
+    """A picture that cannot be made: of this kind, or of this store."""
+
+
+def view(store: str | Path | Store | S2IStore, name: str | None, out: str | Path) -> Path:
+    """Draw a recording, one body of it, or an encoded sample, in the way that the suffix of ``out`` says.
+
+    Parameters
+    ----------
+    store
+        A sequence store or an s2i store, open or by its path.
+    name
+        Of a sequence store: a recording, or a sequence to see one body alone. Of an s2i store: a sample, or
+        a recording, whose first sample is drawn. None takes the first.
+    out
+        ``.png``: a film strip, or the encoded sample with its joints named. ``.gif``: an animation.
+        ``.html``: a page that turns, plays and scrubs, from disk and offline. An existing file is replaced.
+
+    Returns
+    -------
+    ``out`` as a path.
+
+    Raises
+    ------
+    ViewError
+        The suffix is none of these, or the store holds nothing to draw.
+    UnknownNameError
+        The store has no recording, sequence or sample called ``name``.
+    StoreError
+        The store cannot be read.
+    MissingExtraError
+        The extra ``view`` is not installed.
+    """
+    out = Path(out)
+    suffix = out.suffix.lower()
+    if suffix not in SUFFIXES:
+        kinds = ", ".join(f"{one} ({what})" for one, what in SUFFIXES.items())
+        raise ViewError(f"{out}: found the suffix {out.suffix!r}, expected one of {kinds}")
+    opened = store if isinstance(store, Store | S2IStore) else _open(store)
+    if isinstance(opened, S2IStore):
+        if suffix != ".png":
+            raise ViewError(
+                f"{out}: found the suffix {suffix}, expected .png, since {opened.path} holds images. Give "
+                f"the store that it was encoded from for {suffix}"
+            )
+        content = _draw_sample(opened, name)
+    else:
+        content = _draw_recording(opened, find_recording(opened, name), suffix)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.with_name(out.name + ".partial")
+    aside.write_bytes(content)
+    aside.replace(out)
+    return out
+
+
+def find_recording(store: Store, name: str | None) -> Recording:
+    """Read the recording called ``name``, or the body with this sequence id alone, or the first recording.
+
+    Raises
+    ------
+    UnknownNameError
+        There is neither.
+    ViewError
+        The store is empty.
+    """
+    if name is None:
+        names = store.recording_names()
+        if not names:
+            raise ViewError(f"{store.path}: found no recording, expected at least one to draw")
+        return store.recording(names[0])
+    if name in store:
+        body = store.sequence(name)
+        return Recording(body.name, int(body.row["recording_length"]), (body,), body.row)
+    try:
+        return store.recording(name)
+    except UnknownNameError as error:
+        raise UnknownNameError("recording or sequence", name, error.known) from error
+
+
+def _open(path: str | Path) -> Store | S2IStore:
+    attributes = read_metadata(locate(path)).attributes.get(schema.ATTRIBUTE)
+    info = StoreInfo.from_attributes(attributes, str(path))
+    return open_s2i(path) if info.kind == "s2i" else open_store(path)
+
+
+def _draw_recording(store: Store, recording: Recording, suffix: str) -> bytes:
+    rate = store.info.frame_rate
+    if suffix == ".html":
+        return viewer_page([recording], store.skeleton, rate).encode()
+    scene = make_scene(recording, store.skeleton)
+    if not len(scene.frames()):
+        raise ViewError(
+            f"{store.path}: found no joint in any frame of {recording.name}, expected one to draw"
+        )
+    draw = film_strip if suffix == ".png" else gif
+    return draw(scene, store.skeleton, rate)
+
+
+def _draw_sample(store: S2IStore, name: str | None) -> bytes:
+    table = store.to_frame()
+    samples = [str(sample) for sample in table.index]
+    if not samples:
+        raise ViewError(f"{store.path}: found no image, expected at least one to draw")
+    if name is None:
+        at = 0
+    elif name in table.index:
+        at = samples.index(name)
+    else:
+        hits = np.flatnonzero((table["recording"] == name).to_numpy(bool))
+        if not len(hits):
+            raise UnknownNameError("sample or recording", name, near_names(name, samples))
+        at = int(hits[0])
+    row = {str(column): value for column, value in table.iloc[at].items()}
+    words = caption(Recording(samples[at], 0, (), row))
+    return labelled_image(
+        store.images(at, at + 1)[0], store.plan, samples[at], f"{words} · {store.stream} stream"
+    )

@@ -1,0 +1,44 @@
+"""What a probe found, as a few lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+ROWS = {
+    "top1": "top-1, last epoch",
+    "top1_best": "top-1, best epoch",
+    "mean_class": "mean per class",
+    "top1_without_leaked": "top-1 without leaked",
+    "mean_class_without_leaked": "mean per class without leaked",
+    "knn_top1": "nearest neighbour (cosine, k = 1)",
+    "knn_top1_without_leaked": "nearest neighbour without leaked",
+}
+"""Scores of a probe, in the order in which they are shown."""
+
+
+def describe_probe(report: Mapping[str, Any]) -> str:
+    """Return the table of a probe's accuracies in percent, mean ± standard deviation over seeds."""
+    data, encoders = report["data"], report["encoders"]
+    seeds = len(next(iter(encoders.values()))["seeds"])
+    names = [name for name in ROWS if name in next(iter(encoders.values()))["mean"]]
+    width = max(len(ROWS[name]) for name in names)
+    lines = [
+        f"linear probe, protocol {data['protocol']}: {data['train_samples']} training and "
+        f"{data['test_samples']} test samples ({data['leaked']} leaked), {data['classes']} classes; "
+        f"{seeds} seed{'s' if seeds > 1 else ''}",
+        "",
+        f"  {'accuracy in %':<{width}}" + "".join(f"  {arm:>14}" for arm in encoders),
+    ]
+    for name in names:
+        cells = [_cell(encoder["mean"][name], encoder["std"][name]) for encoder in encoders.values()]
+        lines.append(f"  {ROWS[name]:<{width}}" + "".join(f"  {cell:>14}" for cell in cells))
+    lines += [
+        f"  {'chance':<{width}}  {100 * data['chance']:>14.2f}",
+        f"  {'always the largest class':<{width}}  {100 * data['majority']:>14.2f}",
+    ]
+    return "\n".join(lines)
+
+
+def _cell(mean: float, std: float | None) -> str:
+    return f"{100 * mean:.2f}" if std is None else f"{100 * mean:.2f} ± {100 * std:.2f}"
