@@ -51,11 +51,33 @@ class AxisMap:
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the sequence table: its name, its dtype in the store and what it means."""
+    """One column of the sequence table, or of a side table: its name, its dtype in the store, its meaning.
+
+    A column may hold a small array in each row, such as body shape coefficients or a camera matrix:
+    ``shape`` is the shape of one value, ``dims`` names its axes. Arrays with ``shape`` () make up the
+    DataFrame; the others are read as arrays.
+    """
 
     name: str
-    dtype: Literal["string", "i4", "i8", "f4"]
+    dtype: Literal["string", "i4", "i8", "f4", "f8"]
     description: str
+    shape: tuple[int, ...] = ()
+    dims: tuple[str, ...] = ()
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class SideTable:
+    """Rows that belong to the dataset rather than to a sequence: action intervals, cameras, ...
+
+    It is stored as arrays ``<name>_<column>`` along the dimension ``name``, which no column may be called.
+    Rows that agree in the columns ``key`` are one row; without a key every row is kept.
+    """
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,6 +149,7 @@ class Dataset:
     confidence: Confidence | None = None
     extras: tuple[Extra, ...] = ()
     options: tuple[Option, ...] = ()
+    tables: tuple[SideTable, ...] = ()
 
     def extra(self, name: str) -> Extra:
         """Return the optional array called ``name``; raises `UnknownNameError`."""
@@ -167,6 +190,8 @@ class Track:
         (T, J) in the dataset's confidence dtype, or None.
     extras
         The optional arrays asked for, each (T, ...).
+    columns
+        Values of the table's columns that differ from body to body; they win over those of the clip.
     """
 
     body: str
@@ -174,22 +199,25 @@ class Track:
     position: NDArray[np.float32]
     confidence: NDArray[Any] | None = None
     extras: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    columns: Mapping[str, Value | NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Clip:
     """One recording as parsed: its name, its length in frames, its tracks and its row of the table.
 
-    ``columns`` holds a value for each of the dataset's columns and for ``label`` (0-based class, -1 for
-    none); ``splits`` one of train, test, val or empty for each protocol.
+    ``label`` is the 0-based class, -1 for none; ``columns`` holds a value for each of the dataset's columns
+    that the tracks do not give; ``splits`` one of train, test, val or empty for each protocol; ``tables``
+    rows of the dataset's side tables, by table, each with a value for every column.
     """
 
     recording: str
     length: int
     tracks: tuple[Track, ...]
     label: int
-    columns: Mapping[str, Value]
+    columns: Mapping[str, Value | NDArray[Any]]
     splits: Mapping[str, str]
+    tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -206,12 +234,19 @@ class Reader:
 
     ``scan(root, options)`` lists the sources by name and size only, sorted by path; it opens no skeleton
     file. ``read(root, source, options)`` parses one source into its recordings, and raises `FormatError`.
-    Both are module-level functions, so that a worker finds them again by the reader's name.
+    ``configure(root, options)`` gives the dataset as it comes out under these options, where layout, axes or
+    columns depend on them (or on what the files are); without it they never change. All are module-level
+    functions, so that a worker finds them again by the reader's name.
     """
 
     dataset: Dataset
     scan: Callable[[Path, ReadOptions], list[Source]]
     read: Callable[[Path, Source, ReadOptions], Sequence[Clip]]
+    configure: Callable[[Path, ReadOptions], Dataset] | None = None
+
+    def dataset_of(self, root: Path, options: ReadOptions) -> Dataset:
+        """Return the dataset as it comes out of ``root`` under ``options``; raises `FormatError`."""
+        return self.dataset if self.configure is None else self.configure(root, options)
 
     @property
     def name(self) -> str:

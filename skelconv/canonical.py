@@ -16,6 +16,8 @@ def canonical_positions(
 ) -> NDArray[np.float32]:
     """Map raw positions (..., A) to the store's axes and unit; float32 in and out.
 
+    A joint with a coordinate that is NaN or infinite is missing: NaN in every axis.
+
     Parameters
     ----------
     precision
@@ -28,6 +30,9 @@ def canonical_positions(
         ``precision`` is not a length above 0.
     """
     position = axis_map.to_canonical(np.asarray(raw, np.float32))
+    lost = ~np.isfinite(position).all(axis=-1)
+    if lost.any():
+        position = np.where(lost[..., None], np.float32("nan"), position)
     if precision is None:
         return position
     step = grid_step(precision)

@@ -111,6 +111,7 @@ class StoreInfo(_Part):
     protocols: dict[str, str]
     confidence: ConfidenceInfo | None = None
     extras: tuple[str, ...] = ()
+    tables: dict[str, str] = Field(default_factory=dict)
     precision: float | None = None
     provenance: Provenance
 
@@ -183,6 +184,7 @@ class StoreInfo(_Part):
                 dtype=confidence.dtype, description=confidence.description, states=dict(confidence.states)
             ),
             extras=extras,
+            tables={table.name: table.description for table in dataset.tables},
             precision=precision,
             provenance=provenance,
         )

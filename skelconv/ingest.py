@@ -173,13 +173,14 @@ class _Run:
         self._notes = list(progress.notes)
         self._writer = StoreWriter(
             self.store,
-            plan.reader.dataset,
+            plan.dataset_info,
             extras=plan.options.extras,
             shard_frames=plan.shard_frames,
             precision=plan.precision,
             on_shard=self._record_shard,
         )
-        self._writer.resume(progress.shards, progress.rows)
+        self._writer.resume(progress.shards, progress.rows, progress.side_rows)
+        self._recorded_side = self._finished_side = self._writer.side_rows.sizes()
 
     def take(self, parsed: Parsed) -> None:
         """Append the next source in plan order, or set it aside."""
@@ -195,6 +196,7 @@ class _Run:
             except DuplicateRecordingError as error:
                 self._set_aside(str(error), None)
         self._at += 1
+        self._finished_side = self._writer.side_rows.sizes()
 
     def finish(self) -> StoreInfo:
         """Complete the store, unpublished."""
@@ -231,7 +233,9 @@ class _Run:
         """Write down what is new up to the source being read, which will be read again after a crash."""
         table = self._writer.table
         notes = [note for note in self._notes if self._recorded_at <= note.source < self._at]
-        self._journal.record(self._writer.shards, self._at, table.rows(self._recorded_rows), notes)
+        side = self._writer.side_rows.rows(self._recorded_side, self._finished_side)
+        self._journal.record(self._writer.shards, self._at, table.rows(self._recorded_rows), side, notes)
+        self._recorded_side = self._finished_side
         self._recorded_rows = len(table)
         self._recorded_at = self._at
 

@@ -31,6 +31,7 @@ class Progress:
     shards: int = 0
     source: int = 0
     rows: list[list[Any]] = field(default_factory=list)
+    side_rows: dict[str, list[list[Any]]] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
 
 
@@ -65,6 +66,8 @@ class Journal:
             progress.shards = line["shards"]
             progress.source = line["source"]
             progress.rows += line["rows"]
+            for table, side_rows in line["side_rows"].items():
+                progress.side_rows.setdefault(table, []).extend(side_rows)
             progress.notes += [Note(*note) for note in line["notes"]]
         # what a torn last line left is cut off, so that the next line starts on a fresh one
         whole = "".join(json.dumps(line) + "\n" for line in lines)
@@ -78,9 +81,21 @@ class Journal:
         lines = self._lines()
         return bool(lines) and lines[0]["digest"] == digest
 
-    def record(self, shards: int, source: int, rows: list[list[Any]], notes: list[Note]) -> None:
-        """Write down that ``shards`` shards are whole; ``rows`` and ``notes`` are those since last time."""
-        self._write({"shards": shards, "source": source, "rows": rows, "notes": notes})
+    def record(
+        self,
+        shards: int,
+        source: int,
+        rows: list[list[Any]],
+        side_rows: dict[str, list[list[Any]]],
+        notes: list[Note],
+    ) -> None:
+        """Write down that ``shards`` shards are whole; rows and notes are those since last time.
+
+        Rows of the table are those that have begun; side rows and notes are those of finished sources.
+        """
+        self._write(
+            {"shards": shards, "source": source, "rows": rows, "side_rows": side_rows, "notes": notes}
+        )
 
     def _write(self, line: dict[str, Any]) -> None:
         with self.path.open("a") as file:

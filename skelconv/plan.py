@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from formats.errors import SkelconvError
-from formats.reader import Reader, ReadOptions, Source, find_reader
+from formats.reader import Dataset, Reader, ReadOptions, Source, find_reader
 from skelconv import schema
 from skelconv.digest import plan_digest
 
@@ -32,9 +32,11 @@ class Plan:
     precision: float | None
     tool: str
     limit: int | None = None
+    dataset_info: Dataset = field(init=False)
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "dataset_info", self.reader.dataset_of(self.root, self.options))
         object.__setattr__(self, "digest", plan_digest(self.sources, self.settings()))
 
     def settings(self) -> dict[str, Any]:
@@ -68,7 +70,7 @@ class Plan:
         return "\n".join(
             [
                 f"would read {len(self.sources):,} sources, {self.size / 1e6:,.1f} MB, of "
-                f"{self.reader.dataset.title} below {self.root}:",
+                f"{self.dataset_info.title} below {self.root}:",
                 *shown,
                 f"and write {out}{' (which exists)' if out.exists() else ''}",
                 f"plan {self.digest}",

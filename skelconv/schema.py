@@ -45,7 +45,7 @@ BASE_COLUMNS = (
 )
 """Columns of every sequence store, before the dataset's own and the split columns."""
 
-_COLUMN_FILL: dict[str, Any] = {"string": "", "i4": -1, "i8": -1, "f4": float("nan")}
+_COLUMN_FILL: dict[str, Any] = {"string": "", "i4": -1, "i8": -1, "f4": float("nan"), "f8": float("nan")}
 
 
 def split_column(protocol: str) -> str:
@@ -104,25 +104,26 @@ def write_column(
     dim: str,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write one column of the table, (rows,), with its description as ``long_name``."""
+    """Write one column of a table, (rows, *column.shape), with its description as ``long_name``."""
     rows = len(values)
+    unit = {"units": column.unit} if column.unit else {}
     numeric = column.dtype != "string"
     dtype = np.dtype(column.dtype) if numeric else None
     array = group.create_array(
         name=column.name,
-        shape=(rows,),
-        chunks=(max(1, min(rows, TABLE_CHUNK_ROWS)),),
+        shape=(rows, *column.shape),
+        chunks=(max(1, min(rows, TABLE_CHUNK_ROWS)), *column.shape),
         dtype=dtype if dtype is not None else "string",
         # shuffling has no meaning for variable-length text
         compressors=codecs(dtype) if dtype is not None else codecs(np.dtype("u1")),
         fill_value=_COLUMN_FILL[column.dtype],
-        dimension_names=(dim,),
-        attributes={"long_name": column.description, **(attributes or {})},
+        dimension_names=(dim, *column.dims),
+        attributes={"long_name": column.description, **unit, **(attributes or {})},
         # an interrupted finish may have left the column behind
         overwrite=True,
     )
     if rows:
-        array[:] = np.asarray(values, dtype=dtype if dtype is not None else object)
+        array[:] = np.asarray(values, dtype=dtype if dtype is not None else object).reshape(array.shape)
 
 
 def consolidate(path: Path) -> None:

@@ -8,8 +8,10 @@ whole way for clips that are already at hand; `skelconv.ingest` is the one for r
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from skelconv.canonical import canonical_positions, grid_step
 from skelconv.digest import motion_digest
 from skelconv.info import Provenance, StoreError, StoreInfo
 from skelconv.publish import claim, publish
-from skelconv.table import Table, table_columns
+from skelconv.table import SideRows, Table, plain, table_columns
 
 
 class DuplicateRecordingError(StoreError):
@@ -69,6 +71,7 @@ class StoreWriter:
         self.skeleton = skeleton or load_skeleton(dataset.skeleton)
         self.extras = tuple(sorted(extras))
         self.table = Table(table_columns(dataset))
+        self.side_rows = SideRows(dataset.tables)
         self.shards = 0
         self._path = path
         self._shard_frames = shard_frames
@@ -89,7 +92,12 @@ class StoreWriter:
         """Frames appended so far."""
         return self.shards * self._shard_frames + self._filled
 
-    def resume(self, shards: int, rows: Iterable[list[Any]]) -> None:
+    def resume(
+        self,
+        shards: int,
+        rows: Iterable[list[Any]],
+        side_rows: Mapping[str, Sequence[list[Any]]] = MappingProxyType({}),
+    ) -> None:
         """Continue a store of which the first ``shards`` shards are whole and ``rows`` have begun.
 
         Sequences that are appended again are recognised by their id and written from the first frame that
@@ -97,6 +105,7 @@ class StoreWriter:
         """
         for row in rows:
             self.table.append(row)
+        self.side_rows.restore(side_rows)
         self.shards = shards
         for leftover in self._path.rglob("*.partial"):
             leftover.unlink()
@@ -123,6 +132,9 @@ class StoreWriter:
                     f"{source}: found the recording {clip.recording!r} again, expected a new name; "
                     f"{earlier} holds it already. Remove one of the two"
                 )
+        for table, rows in clip.tables.items():
+            for cells in rows:
+                self.side_rows.append(table, cells)
         for name, track in zip(names, clip.tracks, strict=True):
             position = canonical_positions(track.position, self.dataset.axis_map, self._precision)
             row = self.table.find(name)
@@ -152,6 +164,10 @@ class StoreWriter:
             # CF, contiguous ragged array: the count variable names the dimension it counts along
             attributes = {"sample_dimension": "frame"} if column.name == "length" else {}
             schema.write_column(self._group, column, self.table.column(column.name), "sequence", attributes)
+        for table in self.dataset.tables:
+            for column, values in self.side_rows.columns(table.name):
+                named = replace(column, name=f"{table.name}_{column.name}")
+                schema.write_column(self._group, named, values, table.name)
         info = StoreInfo.of_dataset(
             self.dataset,
             self.skeleton,
@@ -186,9 +202,10 @@ class StoreWriter:
             "action": classes[clip.label] if 0 <= clip.label < len(classes) else "",
             "digest": motion_digest(position),
             **clip.columns,
+            **track.columns,
             **{schema.split_column(protocol): part for protocol, part in clip.splits.items()},
         }
-        return [cells[column.name] for column in self.table.columns]
+        return [plain(cells[column.name]) for column in self.table.columns]
 
     def _write_frames(self, track: Track, position: NDArray[np.float32], skip: int) -> None:
         values: dict[str, NDArray[Any]] = {schema.POSITION: position, schema.FRAME_INDEX: track.frame_index}

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from formats.reader import AxisMap, Clip, Column, Confidence, Dataset, Extra, Protocol, Track
+from formats.reader import AxisMap, Clip, Column, Confidence, Dataset, Extra, Protocol, SideTable, Track
 from skelconv.digest import motion_digest
 from skelconv.info import Provenance, StoreError
 from skelconv.writer import DuplicateRecordingError, StoreWriter, write_store
@@ -112,6 +112,18 @@ def test_canonical_axes_are_stored_and_raw_ones_come_back(tmp_path: Path) -> Non
     np.testing.assert_array_equal(info.axes.axis_map().to_raw(stored), raw)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_joint_with_a_coordinate_that_is_no_number_is_missing(tmp_path: Path, value: float) -> None:
+    source, made = CLIPS[1]
+    position = made.tracks[0].position.copy()
+    position[5, 2, 1] = value
+    odd = replace(made, tracks=(replace(made.tracks[0], position=position),))
+    write_store(tmp_path / "out.zarr", DATASET, [(source, odd)], PROVENANCE)
+    stored = zarr.open_group(tmp_path / "out.zarr", mode="r")["position"][:]
+    assert np.argwhere(np.isnan(stored).any(axis=-1)).tolist() == [[5, 2]]
+    assert np.isnan(stored[5, 2]).all()
+
+
 def test_a_continued_store_is_the_store_written_in_one_go(tmp_path: Path) -> None:
     whole = StoreWriter(tmp_path / "whole", DATASET, extras=("color",), shard_frames=512)
     for source, made in CLIPS:
@@ -131,6 +143,62 @@ def test_a_continued_store_is_the_store_written_in_one_go(tmp_path: Path) -> Non
     assert len(names) > 20
     for name in names:
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes(), name
+
+
+SIDED = replace(
+    DATASET,
+    columns=(*DATASET.columns, Column("betas", "f4", "body shape", (3,), ("beta",))),
+    tables=(
+        SideTable("interval", "actions", (Column("recording", "string", "in"), Column("stop", "i4", "end"))),
+        SideTable(
+            "lens",
+            "cameras",
+            (Column("id", "string", "camera"), Column("matrix", "f8", "intrinsics", (2, 2), ("m", "n"))),
+            key=("id",),
+        ),
+    ),
+)
+
+
+def sided(source: str, made: Clip, number: int) -> tuple[str, Clip]:
+    tracks = tuple(
+        replace(track, columns={"betas": np.full(3, 10 * number + k, np.float32)})
+        for k, track in enumerate(made.tracks)
+    )
+    tables = {
+        "interval": [{"recording": made.recording, "stop": stop} for stop in (5, 9)],
+        "lens": [{"id": "c1", "matrix": np.eye(2) / 3}],
+    }
+    return source, replace(made, tracks=tracks, tables=tables)
+
+
+SIDED_CLIPS = [sided(source, made, n) for n, (source, made) in enumerate(CLIPS)]
+
+
+def test_side_tables_and_columns_of_arrays_are_stored(tmp_path: Path) -> None:
+    info = write_store(tmp_path / "out.zarr", SIDED, SIDED_CLIPS, PROVENANCE, shard_frames=512)
+    opened = xr.open_zarr(tmp_path / "out.zarr")
+    assert opened.betas.dims == ("sequence", "beta")
+    assert opened.betas[:, 0].values.tolist() == [0, 1, 10, 20, 21]
+    assert opened.interval_recording.values.tolist() == ["a", "a", "bb", "bb", "ccc", "ccc"]
+    assert opened.interval_stop.dims == ("interval",)
+    np.testing.assert_array_equal(opened.lens_matrix.values, [np.eye(2) / 3])
+    assert info.tables == {"interval": "actions", "lens": "cameras"}
+
+
+def test_side_tables_survive_a_crash_without_repeating(tmp_path: Path) -> None:
+    cut = StoreWriter(tmp_path / "cut", SIDED, shard_frames=512)
+    for source, made in SIDED_CLIPS[:2]:
+        before = cut.side_rows.sizes()
+        cut.append(made, source)
+    again = StoreWriter(tmp_path / "cut", SIDED, shard_frames=512)
+    nothing = dict.fromkeys(before, 0)
+    again.resume(cut.shards, cut.table.rows(0), cut.side_rows.rows(nothing, before))
+    for source, made in SIDED_CLIPS[1:]:
+        again.append(made, source)
+    again.finish(PROVENANCE)
+    stored = zarr.open_group(tmp_path / "cut", mode="r")["interval_recording"][:]
+    assert stored.tolist() == ["a", "a", "bb", "bb", "ccc", "ccc"]
 
 
 def test_a_recording_cannot_come_from_two_sources(tmp_path: Path) -> None:

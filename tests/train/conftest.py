@@ -39,7 +39,7 @@ def make_motion(rng: np.random.Generator, label: int, frames: int, skeleton: str
     body = np.random.default_rng(7).normal(0, 0.5, (len(layout), 3))
     position = body[None] + rng.normal(0, 0.02, (frames, len(layout), 3)) + rng.normal(0, 1, 3)
     moving = {0: layout.parts[1], 1: layout.parts[2], 2: layout.parts[3] + layout.parts[4]}[label]
-    swing = 0.8 * np.sin(np.arange(frames) * rng.uniform(0.2, 0.4) + rng.uniform(0, 6))
+    swing = 2.0 * np.sin(np.arange(frames) * rng.uniform(0.2, 0.4) + rng.uniform(0, 6))
     position[:, list(moving), 1] += swing[:, None]
     return position.astype(np.float32)
 

