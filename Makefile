@@ -4,7 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STORE ?=
 RECIPE ?=
+PROBE ?=
 RUN ?= runs/pretrain
+SEEDS ?= 0 1 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo pretrain test test-slow lint format bench docs clean
@@ -22,11 +24,30 @@ $(VENV)/.stamp: setup.cfg pyproject.toml
 
 setup: $(VENV)/.stamp  ## a virtual environment in .venv with skelconv and everything it can use
 
+# The main job from end to end, on generated data. Three pretrainings, so that the report can state their spread.
 demo: setup  ## raw files to a probed model on generated data, and demo/report.html (minutes, CPU)
-	$(BIN)/python -m train.demo demo
+	rm -rf demo/report.html
+	$(BIN)/skelconv synth ntu120 demo/raw --recordings 480 --seed 0 --workers 2 --overwrite
+	$(BIN)/skelconv ingest ntu120 demo/raw demo/ntu120.zarr --overwrite
+	$(BIN)/skelconv verify demo/ntu120.zarr
+	$(BIN)/skelconv s2i demo/ntu120.zarr demo/s2i.zarr --format ntu25 --overwrite
+	set -e; for seed in $(SEEDS); do \
+	  rm -rf demo/run$$seed; \
+	  $(BIN)/skeltrain pretrain demo --store demo/ntu120.zarr --out demo/run$$seed --set seed=$$seed; \
+	  $(BIN)/skeltrain probe demo/run$$seed --recipe demo_linprobe --untrained --seeds $$seed; \
+	done
+	$(BIN)/skelconv report demo/ntu120.zarr --s2i demo/s2i.zarr $(addprefix --run demo/run,$(SEEDS)) \
+	  --title "skelconv demo: generated NTU RGB+D recordings" --out demo/report.html
 
-pretrain: setup  ## pretrain and probe: STORE=out.zarr RECIPE=name (default: the demo's store and recipe)
-	$(BIN)/python -m train.demo pretrain --store "$(STORE)" --recipe "$(RECIPE)" --run "$(RUN)"
+demo/ntu120.zarr: | setup
+	$(BIN)/skelconv synth ntu120 demo/raw --recordings 480 --seed 0 --workers 2 --overwrite
+	$(BIN)/skelconv ingest ntu120 demo/raw $@
+
+# With no STORE: the demo's store and recipe, and the layout's recipe otherwise. RECIPE=name or file.yaml decides.
+pretrain: setup $(if $(STORE),,demo/ntu120.zarr)  ## pretrain and probe: STORE=out.zarr RECIPE=name RUN=folder
+	$(BIN)/skeltrain pretrain $(or $(RECIPE),$(if $(STORE),s2i_mae,demo)) \
+	  --store $(or $(STORE),demo/ntu120.zarr) --out $(RUN) --resume
+	$(BIN)/skeltrain probe $(RUN) --recipe $(or $(PROBE),$(if $(STORE),s2i_linprobe,demo_linprobe)) --untrained
 
 test: setup  ## the tests (under 12 minutes on 2 cores)
 	$(BIN)/python -m pytest

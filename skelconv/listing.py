@@ -8,24 +8,25 @@ from formats.reader import usable_readers
 from formats.skeleton import load_skeleton, skeleton_names
 
 
+def dataset_rows() -> list[tuple[str, ...]]:
+    """Return name, layout, number of classes, splits, optional arrays and title of each usable dataset."""
+    return [
+        (
+            dataset.name,
+            dataset.skeleton,
+            str(len(dataset.classes)),
+            ",".join(protocol.name for protocol in dataset.protocols) or "-",
+            ",".join(extra.name for extra in dataset.extras) or "-",
+            dataset.title,
+        )
+        for dataset in (reader.dataset for reader in usable_readers()[0])
+    ]
+
+
 def describe_datasets() -> str:
     """Return a table of the installed readers, and under it those that do not work and why."""
-    readers, problems = usable_readers()
-    rows = []
-    for reader in readers:
-        dataset = reader.dataset
-        rows.append(
-            (
-                dataset.name,
-                dataset.skeleton,
-                str(len(dataset.classes)),
-                ",".join(protocol.name for protocol in dataset.protocols) or "-",
-                ",".join(extra.name for extra in dataset.extras) or "-",
-                dataset.title,
-            )
-        )
-    listed = table(("dataset", "layout", "classes", "splits", "--with", "title"), rows)
-    return "\n".join([listed, *problems])
+    listed = table(("dataset", "layout", "classes", "splits", "--with", "title"), dataset_rows())
+    return "\n".join([listed, *usable_readers()[1]])
 
 
 def describe_skeletons() -> str:
