@@ -43,11 +43,12 @@ demo/ntu120.zarr: | setup
 	$(BIN)/skelconv synth ntu120 demo/raw --recordings 480 --seed 0 --workers 2 --overwrite
 	$(BIN)/skelconv ingest ntu120 demo/raw $@
 
-# With no STORE: the demo's store and recipe, and the layout's recipe otherwise. RECIPE=name or file.yaml decides.
+# With no STORE: the demo's store and recipe; else the recipe that fits store and machine, unless RECIPE names one.
 pretrain: setup $(if $(STORE),,demo/ntu120.zarr)  ## pretrain and probe: STORE=out.zarr RECIPE=name RUN=folder
-	$(BIN)/skeltrain pretrain $(or $(RECIPE),$(if $(STORE),s2i_mae,demo)) \
+	$(BIN)/skeltrain pretrain $(or $(RECIPE),$(if $(STORE),auto,demo)) \
 	  --store $(or $(STORE),demo/ntu120.zarr) --out $(RUN) --resume
-	$(BIN)/skeltrain probe $(RUN) --recipe $(or $(PROBE),$(if $(STORE),s2i_linprobe,demo_linprobe)) --untrained
+	$(BIN)/skeltrain probe $(RUN) --recipe $(or $(PROBE),$(if $(STORE),auto,demo_linprobe)) \
+	  --store $(or $(STORE),demo/ntu120.zarr) --untrained
 
 test: setup  ## the tests (under 12 minutes on 2 cores)
 	$(BIN)/python -m pytest

@@ -38,22 +38,22 @@ def tree_memory(process: psutil.Process) -> int:
 def run(*words: object, kill_when: Callable[[], bool] | None = None) -> tuple[float, int]:
     """Run a skelconv command; return its seconds and its peak memory in bytes."""
     began = time.perf_counter()
-    child = subprocess.Popen(
-        [*SKELCONV, *map(str, words)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
-    watched = psutil.Process(child.pid)
-    peak = 0
-    while child.poll() is None:
-        try:
-            peak = max(peak, tree_memory(watched))
-        except psutil.NoSuchProcess:
-            break
-        if kill_when is not None and kill_when():
-            child.send_signal(signal.SIGKILL)
-        time.sleep(0.05)
-    code = child.wait()
-    if code != (0 if kill_when is None else -signal.SIGKILL):
-        raise SystemExit(f"{' '.join(map(str, words))} ended with {code}")
+    with tempfile.TemporaryFile() as log:
+        child = subprocess.Popen([*SKELCONV, *map(str, words)], stderr=log, stdout=log)
+        watched = psutil.Process(child.pid)
+        peak = 0
+        while child.poll() is None:
+            try:
+                peak = max(peak, tree_memory(watched))
+            except psutil.NoSuchProcess:
+                break
+            if kill_when is not None and kill_when():
+                child.send_signal(signal.SIGKILL)
+            time.sleep(0.05)
+        code = child.wait()
+        if code != (0 if kill_when is None else -signal.SIGKILL):
+            log.seek(0)
+            raise SystemExit(f"{' '.join(map(str, words))} ended with {code}\n{log.read().decode()}")
     return time.perf_counter() - began, peak
 
 

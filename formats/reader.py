@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
@@ -221,6 +222,19 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """A recording that is set aside alone, while the others of its source are kept.
+
+    ``reason`` is a whole message: which file (relative to the raw root), what was found, what was expected;
+    ``line`` is that file's 1-based line, where it is text.
+    """
+
+    recording: str
+    reason: str
+    line: int | None = None
+
+
+@dataclass(frozen=True)
 class ReadOptions:
     """What the user asked of a reader: optional arrays, and values of the reader's own options."""
 
@@ -233,7 +247,8 @@ class Reader:
     """A dataset's reader: found by name, used from worker processes.
 
     ``scan(root, options)`` lists the sources by name and size only, sorted by path; it opens no skeleton
-    file. ``read(root, source, options)`` parses one source into its recordings, and raises `FormatError`.
+    file. ``read(root, source, options)`` parses one source into its recordings, and raises `FormatError`; it
+    may return a `Refused` in place of a recording, where only that one is bad.
     ``configure(root, options)`` gives the dataset as it comes out under these options, where layout, axes or
     columns depend on them (or on what the files are); without it they never change. All are module-level
     functions, so that a worker finds them again by the reader's name.
@@ -241,7 +256,7 @@ class Reader:
 
     dataset: Dataset
     scan: Callable[[Path, ReadOptions], list[Source]]
-    read: Callable[[Path, Source, ReadOptions], Sequence[Clip]]
+    read: Callable[[Path, Source, ReadOptions], Sequence[Clip | Refused]]
     configure: Callable[[Path, ReadOptions], Dataset] | None = None
 
     def dataset_of(self, root: Path, options: ReadOptions) -> Dataset:
@@ -287,8 +302,9 @@ def usable_readers() -> tuple[list[Reader], list[str]]:
     return readers, problems
 
 
+@cache
 def find_reader(name: str) -> Reader:
-    """Return the reader called ``name``.
+    """Return the reader called ``name``; looking through the installed packages once takes milliseconds.
 
     Raises
     ------

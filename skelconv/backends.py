@@ -108,7 +108,9 @@ class ZarrArray:
                 f"({error}), expected them as written. Run `skelconv verify`, then fetch or ingest the "
                 "store again"
             ) from error
-        return np.array([str(text) for text in values], object) if self._text else values
+        if not self._text:
+            return values
+        return np.array([str(text) for text in values.ravel()], object).reshape(values.shape)
 
     def read_all(self) -> NDArray[Any]:
         """Return the whole array."""

@@ -30,9 +30,9 @@ def canonical_positions(
         ``precision`` is not a length above 0.
     """
     position = axis_map.to_canonical(np.asarray(raw, np.float32))
-    lost = ~np.isfinite(position).all(axis=-1)
+    lost = ~np.isfinite(position).all(axis=-1, keepdims=True)
     if lost.any():
-        position = np.where(lost[..., None], np.float32("nan"), position)
+        position = np.where(lost, np.float32("nan"), position)
     if precision is None:
         return position
     step = grid_step(precision)

@@ -57,11 +57,12 @@ class ConfidenceInfo(_Part):
 
 
 class SetAside(_Part):
-    """A source that could not be read, and why."""
+    """A source that could not be read, and why; with a ``recording``, that one of its recordings alone."""
 
     source: str
     reason: str
     line: int | None = None
+    recording: str | None = None
 
 
 class Provenance(_Part):
@@ -93,7 +94,13 @@ class Provenance(_Part):
             shown.append(
                 f"    ... and {len(self.set_aside) - SHOWN:,} more, all in: skelconv info STORE --json"
             )
-        return "\n".join([counts, f"set aside: {len(self.set_aside):,} of {self.sources:,} sources", *shown])
+        return "\n".join([counts, f"set aside: {self.count_set_aside()}", *shown])
+
+    def count_set_aside(self) -> str:
+        """Say how many sources, and how many single recordings of others, were set aside."""
+        parts = sum(item.recording is not None for item in self.set_aside)
+        whole = f"{len(self.set_aside) - parts:,} of {self.sources:,} sources"
+        return f"{whole}, and {parts:,} single recordings of others" if parts else whole
 
 
 class StoreInfo(_Part):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from formats.errors import FormatError, SkelconvError
-from formats.reader import Clip, ReadOptions, Source, find_reader
+from formats.reader import Clip, ReadOptions, Refused, Source, find_reader
 from skelconv.info import Provenance, SetAside, StoreInfo
 from skelconv.journal import Journal, Note
 from skelconv.plan import Plan
@@ -39,11 +39,15 @@ class IngestError(SkelconvError):
 
 @dataclass(frozen=True)
 class Parsed:
-    """What a worker sends back for one source: its recordings, or why there are none."""
+    """What a worker sends back for one source: its recordings, or why there are none.
+
+    ``refused`` are recordings of the source that are set aside though the others are not.
+    """
 
     clips: tuple[Clip, ...] = ()
     problem: str | None = None
     line: int | None = None
+    refused: tuple[Refused, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Summary:
 
     @property
     def set_aside(self) -> tuple[SetAside, ...]:
-        """Sources that could not be read."""
+        """Sources, and single recordings of sources, that could not be read."""
         return self.info.provenance.set_aside
 
     def describe(self, out: Path) -> str:
@@ -146,7 +150,7 @@ def parse_batch(dataset: str, root: Path, sources: Sequence[Source], options: Re
     parsed = []
     for source in sources:
         try:
-            clips = tuple(reader.read(root, source, options))
+            found = reader.read(root, source, options)
         except FormatError as error:
             relative = FormatError(source.path, error.found, error.expected, error.line, error.action)
             parsed.append(Parsed(problem=str(relative), line=error.line))
@@ -155,7 +159,8 @@ def parse_batch(dataset: str, root: Path, sources: Sequence[Source], options: Re
                 Parsed(problem=f"{source.path}: {error.strerror or error}, expected a readable file")
             )
         else:
-            parsed.append(Parsed(clips))
+            clips = tuple(item for item in found if isinstance(item, Clip))
+            parsed.append(Parsed(clips, refused=tuple(item for item in found if isinstance(item, Refused))))
     return parsed
 
 
@@ -187,6 +192,8 @@ class _Run:
         source = self._plan.sources[self._at]
         if parsed.problem is not None:
             self._set_aside(parsed.problem, parsed.line)
+        for refused in parsed.refused:
+            self._set_aside(refused.reason, refused.line, refused.recording)
         for clip in parsed.clips:
             if not clip.tracks:
                 self._notes.append(Note(self._at, "empty", clip.recording))
@@ -194,7 +201,7 @@ class _Run:
             try:
                 self._writer.append(clip, source.path)
             except DuplicateRecordingError as error:
-                self._set_aside(str(error), None)
+                self._set_aside(str(error), None, clip.recording if len(parsed.clips) > 1 else None)
         self._at += 1
         self._finished_side = self._writer.side_rows.sizes()
 
@@ -202,7 +209,12 @@ class _Run:
         """Complete the store, unpublished."""
         plan = self._plan
         set_aside = tuple(
-            SetAside(source=plan.sources[note.source].path, reason=note.text, line=note.line)
+            SetAside(
+                source=plan.sources[note.source].path,
+                reason=note.text,
+                line=note.line,
+                recording=note.recording,
+            )
             for note in self._notes
             if note.kind == "set_aside"
         )
@@ -224,10 +236,12 @@ class _Run:
             )
         )
 
-    def _set_aside(self, reason: str, line: int | None) -> None:
+    def _set_aside(self, reason: str, line: int | None, recording: str | None = None) -> None:
+        """Note a source that is set aside, or one ``recording`` of it."""
         if self._strict:
-            raise IngestError(f"{reason}. Stopped because of --strict; without it the source is set aside")
-        self._notes.append(Note(self._at, "set_aside", reason, line))
+            what = "source" if recording is None else "recording"
+            raise IngestError(f"{reason}. Stopped because of --strict; without it the {what} is set aside")
+        self._notes.append(Note(self._at, "set_aside", reason, line, recording))
 
     def _record_shard(self) -> None:
         """Write down what is new up to the source being read, which will be read again after a crash."""

@@ -12,12 +12,16 @@ from skelconv.info import StoreError
 
 
 class Note(NamedTuple):
-    """About a source, by its number in the plan: why it was set aside, or which recording is empty."""
+    """About a source, by its number in the plan: why it was set aside, or which recording is empty.
+
+    ``recording`` names the one that is set aside where the source's others are not.
+    """
 
     source: int
     kind: Literal["set_aside", "empty"]
     text: str
     line: int | None = None
+    recording: str | None = None
 
 
 @dataclass

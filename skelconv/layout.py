@@ -7,6 +7,7 @@ with or without blosc and crc32c. Anything else raises `UnknownLayoutError` and 
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -145,13 +146,14 @@ class Layout:
     def _decode_text(self, body: memoryview) -> NDArray[Any]:
         # the count is checked first: the decoder allocates for as many strings as the bytes claim
         count = int.from_bytes(body[:4], "little")
-        if count != self.chunk or len(body) < 4 * (count + 1):
-            raise DamagedChunkError(f"found {count} strings in {len(body)} bytes, expected {self.chunk}")
+        expected = self.chunk * math.prod(self.tail)
+        if count != expected or len(body) < 4 * (count + 1):
+            raise DamagedChunkError(f"found {count} strings in {len(body)} bytes, expected {expected}")
         try:
             values: NDArray[Any] = _TEXT.decode(body)
         except ValueError as error:
-            raise DamagedChunkError(f"found damaged text ({error}), expected {self.chunk} strings") from error
-        return values
+            raise DamagedChunkError(f"found damaged text ({error}), expected {expected} strings") from error
+        return values.reshape(self.chunk, *self.tail)
 
 
 def crc_matches(payload: memoryview) -> bool:

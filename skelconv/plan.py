@@ -85,7 +85,8 @@ class Plan:
         defaults = {option.name: option.default for option in self.reader.dataset.options}
         for name, value in sorted(self.options.values.items()):
             if value != defaults[name]:
-                words += [f"--{name.replace('_', '-')}", str(value)]
+                # an option that is True is a bare flag
+                words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
         if self.precision is not None:
             words += ["--precision", f"{self.precision:g}"]
         if self.shard_frames != schema.SHARD_FRAMES:

@@ -29,7 +29,7 @@ class Sequence:
     extras
         Optional arrays of the store, each (T, ...).
     row
-        The sequence's row of the table.
+        The sequence's row of the table; the value of a column of arrays is a numpy array.
     """
 
     name: str

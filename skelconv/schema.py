@@ -45,7 +45,7 @@ BASE_COLUMNS = (
 )
 """Columns of every sequence store, before the dataset's own and the split columns."""
 
-_COLUMN_FILL: dict[str, Any] = {"string": "", "i4": -1, "i8": -1, "f4": float("nan"), "f8": float("nan")}
+COLUMN_FILL: dict[str, Any] = {"string": "", "i4": -1, "i8": -1, "f4": float("nan"), "f8": float("nan")}
 
 
 def split_column(protocol: str) -> str:
@@ -116,7 +116,7 @@ def write_column(
         dtype=dtype if dtype is not None else "string",
         # shuffling has no meaning for variable-length text
         compressors=codecs(dtype) if dtype is not None else codecs(np.dtype("u1")),
-        fill_value=_COLUMN_FILL[column.dtype],
+        fill_value=COLUMN_FILL[column.dtype],
         dimension_names=(dim, *column.dims),
         attributes={"long_name": column.description, **unit, **(attributes or {})},
         # an interrupted finish may have left the column behind

@@ -160,14 +160,86 @@ class Store:
         }
 
     @property
+    def all_arrays(self) -> tuple[str, ...]:
+        """Names of all arrays of the store, sorted."""
+        return tuple(sorted(self._metadata))
+
+    @property
+    def array_columns(self) -> tuple[str, ...]:
+        """Names of the columns that hold a small array in each row, such as ``betas``; see `array`."""
+        return tuple(
+            sorted(
+                name
+                for name in self._metadata
+                if self._leading(name) == _NAME and len(self._metadata[name]["shape"]) > 1
+            )
+        )
+
+    @property
     def names(self) -> list[str]:
         """Ids of the sequences in store order."""
         names: list[str] = self._columns[_NAME]
         return names
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the table: a row a sequence in store order, indexed by id; text as pandas strings."""
+        """Return the table: a row a sequence in store order, indexed by id; text as pandas strings.
+
+        Columns that hold arrays are not in it: `array` reads them whole, `sequence` a row of them.
+        """
         return self._frame.copy(deep=False)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a side table, such as ``interval`` or ``calibration``, a row an entry; columns by name.
+
+        A column that holds arrays comes as an object column of numpy arrays.
+
+        Raises
+        ------
+        UnknownNameError
+            The store has no such table; `StoreInfo.tables` describes those that it has.
+        """
+        if name not in self.info.tables:
+            raise UnknownNameError("side table", name, tuple(self.info.tables))
+        columns = {
+            column: self.array(array) for column, array in sorted(side_columns(name, self._metadata).items())
+        }
+        if len({len(values) for values in columns.values()}) > 1:
+            raise StoreError(
+                f"{self.path}: found columns of different lengths in the side table {name!r}, expected one. "
+                "Fetch or ingest the store again"
+            )
+        return pd.DataFrame({column: _as_column(values) for column, values in columns.items()})
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Return any array of the store, whole: along frame, a column of any shape, labels; text as objects.
+
+        Raises
+        ------
+        UnknownNameError
+            The store has no such array.
+        """
+        if name not in self._metadata:
+            raise UnknownNameError("array", name, self.all_arrays)
+        return self._reader(name).read_all()
+
+    def metadata(self, name: str) -> Mapping[str, Any]:
+        """Return an array's zarr metadata (data type, shape, dimension names, attributes)."""
+        if name not in self._metadata:
+            raise UnknownNameError("array", name, self.all_arrays)
+        return self._metadata[name]
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return one column of the table, (N, ...): also those of arrays (betas, ...), not in `to_frame`.
+
+        Raises
+        ------
+        UnknownNameError
+            No array along ``sequence`` has this name.
+        """
+        known = tuple(array for array in self._metadata if self._leading(array) == _NAME)
+        if name not in known:
+            raise UnknownNameError("column", name, known)
+        return self._reader(name).read_all()
 
     def sequence(self, key: int | str) -> Sequence:
         """Read one sequence, by its number (negative ones count from the end) or its id.
@@ -211,7 +283,7 @@ class Store:
         shared = {
             column: value
             for column, value in first.items()
-            if column not in _OF_ONE_BODY and all(row[column] == value for row in others)
+            if column not in _OF_ONE_BODY and all(_equal(row[column], value) for row in others)
         }
         return Recording(name, int(first["recording_length"]), bodies, shared)
 
@@ -304,6 +376,11 @@ class Store:
         return columns
 
     @cached_property
+    def _array_columns(self) -> dict[str, NDArray[Any]]:
+        """Columns of arrays by name, each (N, ...)."""
+        return {name: self.array(name) for name in self.array_columns}
+
+    @cached_property
     def _frame(self) -> pd.DataFrame:
         columns = {
             name: pd.array(values, dtype="string") if isinstance(values, list) else values
@@ -323,10 +400,11 @@ class Store:
         return rows
 
     def _row(self, number: int) -> dict[str, Any]:
-        return {
+        row = {
             name: values[number] if isinstance(values, list) else values[number].item()
             for name, values in self._columns.items()
         }
+        return row | {name: values[number].copy() for name, values in self._array_columns.items()}
 
     def _number(self, key: int | str) -> int:
         if isinstance(key, str):
@@ -346,6 +424,33 @@ class Store:
             known = tuple(name.removeprefix(prefix) for name in self._columns if name.startswith(prefix))
             raise UnknownNameError("protocol", protocol, known)
         return np.array(column, object)
+
+
+def side_columns(table: str, arrays: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return the columns of a side table, name to array, among arrays with their metadata."""
+    prefix = f"{table}_"
+    return {
+        name.removeprefix(prefix): name
+        for name, node in arrays.items()
+        if name.startswith(prefix) and (node.get("dimension_names") or (None,))[0] == table
+    }
+
+
+def _as_column(values: NDArray[Any]) -> Any:
+    """Return an array's rows as a column of a DataFrame."""
+    if values.ndim > 1:
+        rows = np.empty(len(values), object)
+        rows[:] = list(values)
+        return rows
+    return pd.array(values.tolist(), dtype="string") if values.dtype == object else values
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two cells are the same; a NaN equals a NaN."""
+    if isinstance(one, float | np.ndarray):
+        one, other = np.asarray(one), np.asarray(other)
+        return bool(np.array_equal(one, other, equal_nan=one.dtype.kind == "f"))
+    return bool(one == other)
 
 
 def _rank(column: str) -> tuple[int, str]:

@@ -70,7 +70,7 @@ def describe(store: Store) -> str:
         ("labels", f"{facts['labels']:,} of {facts['classes']:,} classes"),
         *((f"split {name}", _counts(split)) for name, split in facts["splits"].items()),
         ("made by", f"{made['tool']}: {made['command']}"),
-        ("sources", f"{made['sources']:,}, {len(facts['set_aside']):,} of them set aside"),
+        ("set aside", store.info.provenance.count_set_aside()),
     ]
     if facts["precision"] is not None:
         rows.insert(5, ("precision", f"rounded by at most {facts['precision']:g} {facts['unit']}"))

@@ -49,6 +49,8 @@ class StoreWriter:
         Frames a shard, a multiple of `schema.CHUNK_FRAMES`.
     precision
         Largest error in the store's unit that positions may be rounded by, or None to keep them as they are.
+    canonical
+        The positions come from a store: they are written as they are, axis map and precision only recorded.
     on_shard
         Called after each whole shard is on disk, before anything of the next one is written.
     """
@@ -62,6 +64,7 @@ class StoreWriter:
         shard_frames: int = schema.SHARD_FRAMES,
         precision: float | None = None,
         on_shard: Callable[[], None] | None = None,
+        canonical: bool = False,
     ) -> None:
         if shard_frames < schema.CHUNK_FRAMES or shard_frames % schema.CHUNK_FRAMES:
             raise StoreError(
@@ -76,6 +79,7 @@ class StoreWriter:
         self._path = path
         self._shard_frames = shard_frames
         self._precision = precision
+        self._canonical = canonical
         if precision is not None:
             grid_step(precision)  # refused before anything is written
         self._on_shard = on_shard
@@ -136,7 +140,7 @@ class StoreWriter:
             for cells in rows:
                 self.side_rows.append(table, cells)
         for name, track in zip(names, clip.tracks, strict=True):
-            position = canonical_positions(track.position, self.dataset.axis_map, self._precision)
+            position = self._stored(track.position)
             row = self.table.find(name)
             if row is None:
                 start = self.frames
@@ -185,6 +189,11 @@ class StoreWriter:
         self._group.attrs.put({schema.ATTRIBUTE: info.to_attributes()})
         schema.consolidate(self._path)
         return info
+
+    def _stored(self, position: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._canonical:
+            return position
+        return canonical_positions(position, self.dataset.axis_map, self._precision)
 
     def _row(
         self, name: str, start: int, clip: Clip, track: Track, position: NDArray[np.float32], source: str
@@ -280,6 +289,8 @@ def write_store(
     extras: Iterable[str] = (),
     shard_frames: int = schema.SHARD_FRAMES,
     overwrite: bool = False,
+    precision: float | None = None,
+    canonical: bool = False,
 ) -> StoreInfo:
     """Write (source, clip) pairs as a store of their own, published under ``path`` only when complete.
 
@@ -290,7 +301,9 @@ def write_store(
     """
     path = Path(path)
     partial = claim(path, overwrite)
-    writer = StoreWriter(partial, dataset, skeleton, extras, shard_frames)
+    writer = StoreWriter(
+        partial, dataset, skeleton, extras, shard_frames, precision=precision, canonical=canonical
+    )
     for source, clip in clips:
         writer.append(clip, source)
     info = writer.finish(provenance)

@@ -7,12 +7,23 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from skelconv import __version__
-from skelconv.command import CommaList, NaturalOrderGroup, RunInterruptedError, completion_command, run
+from skelconv.command import (
+    INTERRUPTED,
+    CommaList,
+    NaturalOrderGroup,
+    RunInterruptedError,
+    completion_command,
+    run,
+)
+
+if TYPE_CHECKING:
+    # torch takes seconds to import, and --help needs none of it
+    from train.engine import Outcome
 
 SET_HELP = "Change a setting of the recipe, such as optim.batch=64; may stand several times."
 
@@ -56,13 +67,14 @@ def pretrain(
     out: Path | None,
     resume: bool,
 ) -> None:
-    """Pretrain a masked autoencoder. RECIPE is the name of a shipped recipe, or a YAML file.
+    """Pretrain a masked autoencoder. RECIPE is a shipped recipe, a YAML file, or auto to have one chosen.
 
     Ctrl-C finishes the step, saves, and says how to go on. With several cards or machines, start the same
     command through torchrun; the recipe stays as it is.
 
     \b
     Example:
+        skeltrain pretrain auto --store out.zarr
         skeltrain pretrain demo --store demo/ntu.zarr --out demo/run
         skeltrain pretrain my.yaml --store out.zarr --set optim.epochs=400 --set precision=bf16
         skeltrain pretrain demo --store demo/ntu.zarr --out demo/run --resume
@@ -72,23 +84,17 @@ def pretrain(
     from train.run import run_recipe
     from train.tasks.pretrain import build_pretraining
 
-    loaded = load_recipe(recipe, PretrainRecipe, _overrides(settings, store, device))
+    recipe, chosen = _choose(recipe, "pretrain", store, device)
+    loaded = load_recipe(recipe, PretrainRecipe, [*chosen, *_overrides(settings, store, device)])
     folder = out if out is not None else Path("runs") / Path(recipe).stem
-    outcome = run_recipe(loaded, build_pretraining, folder, resume, f"made by: {_command()}", _say)
-    progress = outcome.progress
-    if outcome.interrupted:
-        again = _command() if resume else f"{_command()} --resume"
-        raise RunInterruptedError(
-            f"Interrupted after {progress.epoch} epochs and {progress.step} steps; all is saved. "
-            f"Continue with\n    {again}"
-        )
-    loss = f"loss {outcome.metrics['loss']:.4f}" if outcome.metrics else "it was finished before"
-    _say(f"done: {progress.epoch} epochs in {progress.seconds:.0f} s, {loss}; {folder}/checkpoints/last.pt")
+    _conclude(run_recipe(loaded, build_pretraining, folder, resume, f"made by: {_command()}", _say), folder)
 
 
 @cli.command(short_help="Train a linear classifier on a frozen pretrained encoder.")
 @click.argument("run", metavar="RUN")
-@click.option("--recipe", default="s2i_linprobe", show_default=True, help="Shipped recipe or YAML file.")
+@click.option(
+    "--recipe", default="linprobe", show_default=True, help="Shipped recipe, YAML file, or auto with --store."
+)
 @_common
 @click.option("--seeds", type=CommaList(), help="Probe under each of these seeds, such as 0,1,2.")
 @click.option("--untrained", is_flag=True, help="Also probe random encoders of the same architecture.")
@@ -120,6 +126,7 @@ def probe(
     from train.recipe_file import load_recipe
     from train.tasks.probe import run_probe
 
+    recipe, _ = _choose(recipe, "probe", store, device)
     chosen = _overrides(
         settings, store, device, seeds=list(seeds) if seeds else None, untrained=untrained or None
     )
@@ -145,6 +152,23 @@ def recipes(name: str | None) -> None:
 cli.add_command(completion_command("skeltrain"))
 
 
+def _choose(recipe: str, task: str, store: Path | None, device: str | None) -> tuple[str, list[Any]]:
+    """Replace ``auto`` by the shipped recipe that fits; returns its name and what to set in it."""
+    from train.distributed import pick_device
+    from train.recipe_choice import AUTO, choose_recipe
+
+    if recipe != AUTO:
+        return recipe, []
+    if store is None:
+        raise click.UsageError(
+            "a recipe can only be chosen for a store: add --store STORE, or name the recipe"
+        )
+    choice, settings = choose_recipe(store, pick_device(device or "auto").startswith("cuda"))
+    name = choice.pretrain if task == "pretrain" else choice.probe
+    _say(f"recipe: {name}")
+    return name, settings
+
+
 def _overrides(settings: tuple[str, ...], store: Path | None, device: str | None, **keys: Any) -> list[Any]:
     """Turn ``--set``, and the flags that stand for a setting, into overrides; a flag wins."""
     from train.recipe_file import Override
@@ -152,6 +176,24 @@ def _overrides(settings: tuple[str, ...], store: Path | None, device: str | None
     flags = {"data.store": None if store is None else str(store), "device": device, **keys}
     given = [Override.parse(text) for text in settings]
     return given + [Override(tuple(k.split(".")), v) for k, v in flags.items() if v is not None]
+
+
+def _conclude(outcome: Outcome, folder: Path) -> None:
+    """Say how a run ended; one that was interrupted ends the program with the command that continues it."""
+    progress = outcome.progress
+    if not outcome.interrupted:
+        loss = f"loss {outcome.metrics['loss']:.4f}" if outcome.metrics else "it was finished before"
+        _say(
+            f"done: {progress.epoch} epochs in {progress.seconds:.0f} s, {loss}; {folder}/checkpoints/last.pt"
+        )
+        return
+    if not _first():
+        sys.exit(INTERRUPTED)
+    again = _command() if "--resume" in sys.argv else f"{_command()} --resume"
+    raise RunInterruptedError(
+        f"Interrupted after {progress.epoch} epochs and {progress.step} steps; all is saved. "
+        f"Continue with\n    {again}"
+    )
 
 
 def _command() -> str:
@@ -163,9 +205,13 @@ def _command() -> str:
 
 
 def _say(line: str) -> None:
-    """Tell the user, once: processes that torchrun started beside the first keep quiet."""
-    if os.environ.get("RANK", "0") == "0":
+    if _first():
         click.echo(line, err=True)
+
+
+def _first() -> bool:
+    """Whether this process speaks; those that torchrun started beside the first keep quiet."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def main() -> None:

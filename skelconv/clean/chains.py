@@ -99,8 +99,12 @@ def default_chain(dataset_name: str) -> str:
     """Return the chain that a dataset is cleaned with unless asked otherwise.
 
     That of the S2I paper (section 4.2): SGN's for NTU RGB+D and PKU-MMD, Cheng et al.'s for NW-UCLA; for all
-    other datasets only the translation.
+    other datasets only the translation. A merged store, named ``ntu60+pku1``, has the chain of its datasets
+    where that is one.
     """
+    if "+" in dataset_name:
+        chains = {default_chain(name) for name in dataset_name.split("+")}
+        return chains.pop() if len(chains) == 1 else "metric"
     if dataset_name.startswith(("ntu", "pku")):
         return "sgn"
     return "ucla" if dataset_name == "ucla" else "metric"

@@ -8,6 +8,7 @@ from skelconv import __version__
 from skelconv.cli.encode import s2i
 from skelconv.cli.ingest import datasets, ingest, skeletons
 from skelconv.cli.look import report, view
+from skelconv.cli.out import export, merge, remap
 from skelconv.cli.stores import clean, info, verify
 from skelconv.cli.synth import synth
 from skelconv.command import NaturalOrderGroup, completion_command, run
@@ -26,7 +27,21 @@ def cli() -> None:
     """
 
 
-for verb in (datasets, synth, ingest, info, verify, clean, skeletons, s2i, view, report):
+for verb in (
+    datasets,
+    synth,
+    ingest,
+    info,
+    verify,
+    clean,
+    skeletons,
+    remap,
+    merge,
+    export,
+    s2i,
+    view,
+    report,
+):
     cli.add_command(verb)
 cli.add_command(completion_command("skelconv"))
 

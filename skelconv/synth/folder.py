@@ -16,7 +16,23 @@ from types import MappingProxyType
 from formats.errors import UnknownNameError
 from skelconv.executors import open_executor
 from skelconv.publish import remove
-from skelconv.synth import ntu, ucla
+from skelconv.synth import (
+    alphapose,
+    amass,
+    coco,
+    h36m,
+    instavariety,
+    mpi3dhp,
+    ntu,
+    openpose,
+    pku,
+    posetrack,
+    pw3d,
+    pyskl,
+    toyota,
+    ucla,
+    video,
+)
 from skelconv.synth.truth import GroundTruth, Settings, SynthError
 
 MARKER = "SYNTHETIC.txt"
@@ -30,14 +46,21 @@ _BATCH = 30
 class Synthesizer:
     """How the files of one dataset are generated.
 
-    ``make(seed, index, settings)`` returns the truth and the bytes of one file, the same ones whenever and
-    wherever it is called; ``capacity(settings)`` how many there are names for.
+    ``make(seed, index, settings)`` returns the truth of one recording and its files, the same ones whenever
+    and wherever it is called: the bytes of the one file, which is called as the recording with ``suffix``, or
+    the bytes of each by its path in the folder. ``capacity(settings)`` tells how many there are names for,
+    ``shared(seed, recordings, settings)`` the files that belong to all of them, such as split lists.
     """
 
     dataset: str
     suffix: str
-    make: Callable[[int, int, Settings], tuple[GroundTruth, bytes]]
+    make: Callable[[int, int, Settings], tuple[GroundTruth, bytes | Mapping[str, bytes]]]
     capacity: Callable[[Settings], int]
+    shared: Callable[[int, int, Settings], Mapping[str, bytes]] | None = None
+
+    def files(self, truth: GroundTruth, content: bytes | Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """Return the files of a recording that ``make`` returned, by their paths in the folder."""
+        return {truth.name + self.suffix: content} if isinstance(content, bytes) else content
 
 
 SYNTHESIZERS: Mapping[str, Synthesizer] = MappingProxyType(
@@ -52,6 +75,27 @@ SYNTHESIZERS: Mapping[str, Synthesizer] = MappingProxyType(
             for name in ("ntu60", "ntu120")
         },
         "ucla": Synthesizer("ucla", ".json", ucla.make_take, ucla.capacity),
+        **{
+            name: Synthesizer(
+                name,
+                ".txt",
+                partial(pku.make_video, name),
+                partial(pku.capacity, name),
+                partial(pku.split_lists, name),
+            )
+            for name in ("pku1", "pku2")
+        },
+        "toyota": Synthesizer("toyota", ".json", toyota.make_clip, toyota.capacity, toyota.lists_and_videos),
+        "amass": Synthesizer("amass", "", amass.make_take, amass.capacity, amass.shared_files),
+        "h36m": Synthesizer("h36m", "", h36m.make_take, h36m.capacity),
+        "coco": Synthesizer("coco", "", coco.make_image, video.capacity, coco.annotation_files),
+        "alphapose": Synthesizer("alphapose", "", alphapose.make_results, video.capacity),
+        "openpose": Synthesizer("openpose", "", openpose.make_output, video.capacity),
+        "posetrack": Synthesizer("posetrack", "", posetrack.make_annotations, video.capacity),
+        "instavariety": Synthesizer("instavariety", "", instavariety.make_tracks, video.capacity),
+        "pyskl": Synthesizer("pyskl", "", pyskl.make_annotation, video.capacity, pyskl.pickled),
+        "pw3d": Synthesizer("pw3d", "", pw3d.make_sequence, video.capacity),
+        "mpi3dhp": Synthesizer("mpi3dhp", "", mpi3dhp.make_recording, mpi3dhp.capacity, mpi3dhp.files),
     }
 )
 """Every dataset that can be generated, by name."""
@@ -117,6 +161,8 @@ def synthesize(
     remove(unfinished)
     unfinished.mkdir(parents=True)
     (unfinished / MARKER).write_text(_marker_text(dataset, recordings, seed, settings), encoding="utf-8")
+    if synthesizer.shared is not None:
+        _write_files(unfinished, synthesizer.shared(seed, recordings, settings))
     done = [0, 0, 0]
     batches = [(start, min(start + _BATCH, recordings)) for start in range(0, recordings, _BATCH)]
     with open_executor(workers) as (executor, _):
@@ -194,9 +240,17 @@ def _write_batch(
     frames = bodies = size = 0
     for index in range(start, stop):
         truth, content = synthesizer.make(seed, index, settings)
-        (folder / (truth.name + synthesizer.suffix)).write_bytes(content)
-        frames, bodies, size = frames + truth.length, bodies + len(truth.tracks), size + len(content)
+        size += _write_files(folder, synthesizer.files(truth, content))
+        frames, bodies = frames + truth.length, bodies + len(truth.tracks)
     return frames, bodies, size
+
+
+def _write_files(folder: Path, contents: Mapping[str, bytes]) -> int:
+    """Write files by their paths below ``folder``; returns their bytes."""
+    for path, content in contents.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    return sum(map(len, contents.values()))
 
 
 def _marker_text(dataset: str, recordings: int, seed: int, settings: Settings) -> str:

@@ -82,6 +82,19 @@ class TrueTrack:
 
 
 @dataclass(frozen=True)
+class TrueInterval:
+    """One action interval of an untrimmed recording: frames ``start`` to ``stop`` - 1, counted from 0.
+
+    ``label`` is the class, counted from 0, and ``action`` the name of what is played.
+    """
+
+    label: int
+    action: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
 class GroundTruth:
     """One generated recording.
 
@@ -92,11 +105,13 @@ class GroundTruth:
     action
         Name of the action of `skelconv.synth.scene.ACTIONS`.
     label
-        Class, counted from 0.
+        Class, counted from 0; -1 where only ``intervals`` have one.
     length
         Frames in the file, those without a body included.
     tracks
         The bodies in order of first appearance; none in a recording that lost everything.
+    intervals
+        Of an untrimmed recording, in the order of its label file.
     """
 
     name: str
@@ -104,3 +119,4 @@ class GroundTruth:
     label: int
     length: int
     tracks: tuple[TrueTrack, ...]
+    intervals: tuple[TrueInterval, ...] = ()

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.reader import AxisMap, Clip, Option, Track, find_reader
+from formats.errors import UnknownNameError
+from formats.reader import AxisMap, Clip, Dataset, Option, Track, find_reader
 from skelconv import schema
 from skelconv.canonical import canonical_positions
 from skelconv.digest import plan_digest
 from skelconv.ingest import parse_batch
 from skelconv.plan import make_plan
 from skelconv.store import Store
+from skelconv.table import SideRows
 from skelconv.verify.findings import Findings, Progress
 
 
@@ -43,33 +45,44 @@ def check_raw(store: Store, raw: Path, findings: Findings, progress: Progress) -
         f"{raw}: found other sources than those of the store (names or sizes), expected the {made.sources} "
         "that it records",
     )
-    aside = {source.source for source in made.set_aside}
-    compare = _Comparison(store, findings)
+    aside = {(item.source, item.recording) for item in made.set_aside}
+    compare = _Comparison(store, plan.dataset_info, findings)
     with progress(len(plan.sources), "sources", plan.size) as advance:
         for source in plan.sources:
             parsed = parse_batch(plan.dataset, plan.root, [source], plan.options)[0]
-            if parsed.problem is not None and source.path not in aside:
+            if parsed.problem is not None and (source.path, None) not in aside:
                 findings.add("sources", f"{parsed.problem}. The store holds it")
+            for refused in parsed.refused:
+                if (source.path, refused.recording) not in aside:
+                    findings.add("sources", f"{refused.reason}. The store holds {refused.recording}")
             for clip in parsed.clips:
-                compare.clip(clip, source.path, source.path in aside)
+                left_out = not aside.isdisjoint({(source.path, None), (source.path, clip.recording)})
+                compare.clip(clip, source.path, left_out)
             findings.checked["sources"] += 1
             advance(1, source.size)
     for name in store.names:
         if name not in compare.seen:
             findings.add("sources", f"{name}: found in the store only, expected it in a source")
+    compare.side_tables()
 
 
 class _Comparison:
     """Compares clips with the store's sequences, and remembers which of them occurred."""
 
-    def __init__(self, store: Store, findings: Findings) -> None:
+    def __init__(self, store: Store, dataset: Dataset, findings: Findings) -> None:
         self.seen: set[str] = set()
         self._store = store
+        self._dtypes = store.to_frame().dtypes
+        self._side_rows = SideRows(dataset.tables)
         self._findings = findings
         self._axis_map: AxisMap = store.info.axes.axis_map()
 
     def clip(self, clip: Clip, source: str, set_aside: bool) -> None:
         """Compare one recording; one of a source that was set aside must not be in the store from it."""
+        if clip.tracks and not set_aside:
+            for table, rows in clip.tables.items():
+                for cells in rows:
+                    self._side_rows.append(table, cells)
         for number, track in enumerate(clip.tracks):
             name = f"{clip.recording}_b{number}"
             if name not in self._store:
@@ -81,6 +94,25 @@ class _Comparison:
                 self.seen.add(name)
                 for problem in self._differences(name, clip, track, source):
                     self._findings.add("sources", f"{source}, {name}: {problem}")
+
+    def side_tables(self) -> None:
+        """Compare the side tables with the rows that the recordings gave, once all were compared."""
+        for table in self._side_rows.tables:
+            for column, values in self._side_rows.columns(table.name):
+                name = f"{table.name}_{column.name}"
+                dtype = object if column.dtype == "string" else np.dtype(column.dtype)
+                wanted = np.asarray(values, dtype).reshape(len(values), *column.shape)
+                try:
+                    stored = self._store.array(name)
+                except UnknownNameError:
+                    self._findings.add("sources", f"found no array {name}, expected the sources' values")
+                    continue
+                self._findings.expect(
+                    _same(stored, wanted),
+                    "sources",
+                    f"side table {table.name}: found another {column.name} in {len(stored)} rows, expected "
+                    f"the {len(wanted)} values of the sources",
+                )
 
     def _differences(self, name: str, clip: Clip, track: Track, source: str) -> list[str]:
         stored = self._store.sequence(name)
@@ -99,6 +131,7 @@ class _Comparison:
             "body": track.body,
             "label": clip.label,
             **clip.columns,
+            **track.columns,
             **{schema.split_column(protocol): part for protocol, part in clip.splits.items()},
         }
         return [
@@ -110,7 +143,7 @@ class _Comparison:
             *(
                 f"found {column} {stored.row.get(column)!r}, expected {value!r} as in the source"
                 for column, value in cells.items()
-                if not _same_cell(stored.row.get(column), value)
+                if not _same_cell(stored.row.get(column), value, self._dtypes.get(column))
             ),
         ]
 
@@ -129,9 +162,14 @@ def _same(stored: NDArray[Any], read: NDArray[Any] | None) -> bool:
     )
 
 
-def _same_cell(stored: Any, read: Any) -> bool:
+def _same_cell(stored: Any, read: Any, dtype: Any) -> bool:
+    """Whether a cell holds what was read, as the column's dtype holds it."""
+    if isinstance(stored, np.ndarray):
+        if stored.dtype == object:
+            return np.array_equal(stored, np.asarray(read, object))
+        return _same(stored, np.asarray(read, stored.dtype))
     if isinstance(stored, float):
-        return bool(np.array_equal(np.float32(stored), np.float32(read), equal_nan=True))
+        return bool(np.array_equal(np.asarray(stored, dtype), np.asarray(read, dtype), equal_nan=True))
     return bool(stored == read)
 
 

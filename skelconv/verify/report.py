@@ -102,7 +102,7 @@ def verify(path: str | Path, raw: Path | None = None, progress: Progress | None 
     readable = check_structure(location.folder, metadata, store.info, findings)
     damaged = check_chunks(location.folder, metadata, findings, show)
     leakage: dict[str, int] = {}
-    if readable and not damaged & store.columns and check_table(store, findings):
+    if readable and not damaged & {*store.columns, *store.array_columns} and check_table(store, findings):
         leakage = {protocol: int(store.leaked(protocol).sum()) for protocol in store.info.protocols}
         _check_leakage(store, leakage, findings)
         check_content(store, location, metadata, findings, show)

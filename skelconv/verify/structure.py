@@ -13,9 +13,11 @@ from skelconv import schema
 from skelconv.info import StoreError, StoreInfo
 from skelconv.layout import UnknownLayoutError, parse_layout
 from skelconv.location import METADATA, Metadata, array_files
+from skelconv.store import side_columns
 from skelconv.verify.findings import Findings
 
 _DTYPES = {"string": "string", "i4": "int32", "i8": "int64", "f4": "float32", "u1": "uint8"}
+_COLUMN_DTYPES = ("string", "int32", "int64", "float32", "float64")
 
 
 def check_structure(folder: Path, metadata: Metadata, info: StoreInfo, findings: Findings) -> bool:
@@ -28,12 +30,21 @@ def check_structure(folder: Path, metadata: Metadata, info: StoreInfo, findings:
         problems = _layout_problems(node, name)
         if name in expected:
             problems += _shape_problems(node, *expected[name])
+        else:
+            problems += _role_problems(node, name, info)
         for problem in problems:
             findings.add("structure", f"array {name}: {problem}")
         readable = readable and not problems
     for name in (*info.extras, *(schema.split_column(protocol) for protocol in info.protocols)):
         if name not in metadata.arrays:
             findings.add("structure", f"found no array {name}, expected it from the root attributes")
+            readable = False
+    readable = _check_dimensions(metadata.arrays, findings) and readable
+    for table in info.tables:
+        if not side_columns(table, metadata.arrays):
+            findings.add(
+                "structure", f"found no array {table}_..., expected columns of the side table {table}"
+            )
             readable = False
     _check_files(folder, metadata, findings)
     return readable
@@ -82,6 +93,42 @@ def _expected(
     for protocol in info.protocols:
         fixed[schema.split_column(protocol)] = ("string", ("sequence",), (rows,))
     return fixed
+
+
+def _role_problems(node: Mapping[str, Any], name: str, info: StoreInfo) -> list[str]:
+    """Check an array that only some stores have: an optional one, a column, a side table's, or labels."""
+    dims = tuple(node.get("dimension_names") or ())
+    kind = node.get("data_type")
+    leading = dims[0] if dims else None
+    if leading == "frame":
+        known = name in info.extras
+        return [] if known else ["found an array along frame, expected it among the root's extras"]
+    if leading == "sequence" or (leading in info.tables and name.startswith(f"{leading}_")):
+        return (
+            []
+            if kind in _COLUMN_DTYPES
+            else [f"found a column of {kind}, expected {', '.join(_COLUMN_DTYPES)}"]
+        )
+    if dims == (name,) and kind == "string":
+        return []
+    return [
+        f"found an array along {', '.join(map(str, dims)) or 'nothing'}, expected a column, an optional "
+        "array, a side table that the root attributes name, or labels"
+    ]
+
+
+def _check_dimensions(arrays: Mapping[str, Mapping[str, Any]], findings: Findings) -> bool:
+    """Check that arrays that share a dimension agree in its length."""
+    sizes: dict[str, dict[int, str]] = {}
+    for name, node in arrays.items():
+        for dim, size in zip(node.get("dimension_names") or (), node.get("shape") or (), strict=False):
+            if dim is not None:
+                sizes.setdefault(dim, {}).setdefault(int(size), name)
+    for dim, found in sizes.items():
+        if len(found) > 1:
+            shown = ", ".join(f"{size} in {name}" for size, name in found.items())
+            findings.add("structure", f"dimension {dim}: found lengths {shown}, expected one")
+    return all(len(found) == 1 for found in sizes.values())
 
 
 def _layout_problems(node: Mapping[str, Any], name: str) -> list[str]:

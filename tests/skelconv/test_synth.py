@@ -256,7 +256,7 @@ def test_lengths_and_classes_are_as_asked_for() -> None:
     assert [truth.label + 1 for truth in truths] == [23] * 3 + [10] * 3 + [23] * 3 + [10] * 3
 
 
-@pytest.mark.parametrize("dataset", sorted(SYNTHESIZERS))
+@pytest.mark.parametrize("dataset", ["ntu120", "ntu60", "ucla"])
 def test_every_class_names_an_action_and_at_least_ten_can_be_made(dataset: str) -> None:
     table = UCLA_ACTIONS if dataset == "ucla" else NTU_ACTIONS
     assert set(table.values()) <= set(ACTIONS)

@@ -39,7 +39,7 @@ def test_every_shipped_recipe_is_valid_and_opens_with_its_command(name: str) -> 
     verb = "probe" if kind is ProbeRecipe else "pretrain"
     comment = text[: text.index("task:")]
     assert f"skeltrain {verb} " in comment
-    assert name in comment or name == "s2i_linprobe"
+    assert name in comment
     assert name in describe_recipes()
     if isinstance(recipe, PretrainRecipe):
         assert recipe.model.preset in PRESETS
@@ -68,9 +68,23 @@ def test_the_papers_settings() -> None:
 
 
 def test_a_probe_without_any_setting_is_the_papers() -> None:
-    shipped, default = load_recipe("s2i_linprobe", ProbeRecipe), ProbeRecipe()
-    assert shipped.optim == default.optim
-    assert shipped.head == default.head
+    for name in ("linprobe", "s2i_linprobe"):
+        shipped, default = load_recipe(name, ProbeRecipe), ProbeRecipe()
+        assert shipped.optim == default.optim
+        assert shipped.head == default.head
+
+
+@pytest.mark.parametrize(
+    ("probe", "pretraining"),
+    [
+        ("s2i_linprobe", "s2i_mae_ntu"),
+        ("s2i_linprobe_ucla", "ucla_vits_gpu"),
+    ],
+)
+def test_the_paper_augments_the_probe_as_it_does_pretraining(probe: str, pretraining: str) -> None:
+    """S2I, section A.3; ``linprobe`` leaves it out, to compute features only once."""
+    assert load_recipe(probe, ProbeRecipe).augment == load_recipe(pretraining, PretrainRecipe).augment
+    assert not load_recipe("linprobe", ProbeRecipe).augment.active
 
 
 def test_an_unknown_key_names_file_line_path_and_the_nearest_key() -> None:

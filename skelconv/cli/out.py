@@ -1,0 +1,93 @@
+"""``skelconv merge``, ``remap``, ``export``: from stores to other stores, and to other projects' files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from skelconv.command import DONE, PROBLEMS
+
+FOLDER = click.Path(path_type=Path)
+FORMS = ("pyskl", "ctrgcn", "parquet", "csv")
+
+
+@click.command(short_help="Merge stores of one joint layout into one.")
+@click.argument("out", type=FOLDER)
+@click.argument("stores", nargs=-1, required=True)
+@click.option("--prefix", is_flag=True, help="Put the dataset's name in front of every recording's.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT.")
+def merge(out: Path, stores: tuple[str, ...], prefix: bool, overwrite: bool) -> None:
+    """Write the sequences of all STORES as one store, OUT; their order does not matter.
+
+    Classes, columns and side tables are united by name. Layout, axes and unit must be the same: `skelconv
+    remap` brings stores to one layout.
+
+    \b
+    Example:
+        skelconv merge all.zarr ntu60.zarr pku1.zarr
+    """
+    from skelconv.merge import merge_stores
+    from skelconv.store import open_store
+
+    merged = merge_stores([open_store(store) for store in stores], out, prefix, overwrite)
+    click.echo(f"{out}: {merged.info.provenance.describe()}")
+    for line in merged.left_out:
+        click.echo(f"left out: {line}")
+
+
+@click.command(short_help="Carry the joints to another layout, by name.")
+@click.argument("store")
+@click.argument("out", type=FOLDER)
+@click.option("--format", "layout", metavar="LAYOUT", required=True, help="Joint layout to carry them to.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT.")
+def remap(store: str, out: Path, layout: str, overwrite: bool) -> None:
+    """Write STORE in another joint layout as OUT: each joint is the one of that name.
+
+    \b
+    Example:
+        skelconv remap ntu60.zarr ntu60_13.zarr --format toyota13
+    """
+    from skelconv.remap import remap_store
+    from skelconv.store import open_store
+
+    info = remap_store(open_store(store), out, layout, overwrite)
+    click.echo(f"{out}: {info.provenance.describe()}")
+
+
+@click.command(short_help="Write the files that other projects read.")
+@click.argument("store")
+@click.argument("out", type=FOLDER)
+@click.option("--to", "form", type=click.Choice(FORMS), required=True, help="Form of OUT.")
+@click.option("--protocol", help="Official split of a ctrgcn file.  [default: the store's first]")
+@click.option(
+    "--clean", "chain", default="auto", show_default=True, help="Cleaning chain of pyskl and ctrgcn files."
+)
+@click.option("--overwrite", is_flag=True, help="Replace OUT.")
+def export(store: str, out: Path, form: str, protocol: str | None, chain: str, overwrite: bool) -> int:
+    """Write STORE as a pyskl pickle, a CTR-GCN npz file, or a folder of Parquet or CSV files.
+
+    \b
+    Example:
+        skelconv export ntu60.zarr ntu60_3danno.pkl --to pyskl
+        skelconv export ntu60.zarr NTU60_CS.npz --to ctrgcn --protocol xsub
+        skelconv export ntu60.zarr tables/ --to parquet
+
+    docs/export.md says what stands in each. Exit codes as those of ingest.
+    """
+    from skelconv import export as forms
+    from skelconv.store import open_store
+
+    if protocol is not None and form != "ctrgcn":
+        raise click.UsageError("--protocol is for --to ctrgcn; the other forms hold every split")
+    if chain != "auto" and form not in ("pyskl", "ctrgcn"):
+        raise click.UsageError("--clean is for --to pyskl and ctrgcn; run `skelconv clean` first")
+    opened = open_store(store)
+    if form == "pyskl":
+        done = forms.export_pyskl(opened, out, chain, overwrite)
+    elif form == "ctrgcn":
+        done = forms.export_ctrgcn(opened, out, protocol, chain, overwrite)
+    else:
+        done = {"parquet": forms.export_parquet, "csv": forms.export_csv}[form](opened, out, overwrite)
+    click.echo(done.describe())
+    return PROBLEMS if done.set_aside else DONE

@@ -1,0 +1,8 @@
+"""Export: a store in the files that other projects read (docs/export.md)."""
+
+from skelconv.export.ctrgcn import export_ctrgcn
+from skelconv.export.folder import export_csv, export_parquet
+from skelconv.export.place import Exported, ExportError
+from skelconv.export.pyskl import export_pyskl
+
+__all__ = ["ExportError", "Exported", "export_csv", "export_ctrgcn", "export_parquet", "export_pyskl"]

@@ -1,0 +1,148 @@
+"""Folders of Parquet or CSV files: the table, the frames in long form, every side table.
+
+``sequences``, ``frames`` and one file a side table, and ``about.json`` with what the store says of itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+
+from skelconv.export.frames import LongForm, long_form, long_frames
+from skelconv.export.place import ABOUT, Exported, written_aside
+from skelconv.extras import need
+from skelconv.store import Store
+
+WriteTable = Callable[[Path, pd.DataFrame], None]
+WriteFrames = Callable[[Path, Iterator[pd.DataFrame]], int]
+
+SEQUENCES, FRAMES = "sequences", "frames"
+
+
+def export_parquet(store: Store, path: str | Path, overwrite: bool = False) -> Exported:
+    """Write a store as a folder of Parquet files; columns of arrays become lists.
+
+    ``frames.parquet`` has a row group for each million rows or so of whole sequences, with statistics, so a
+    reader that filters by ``sequence`` skips the others.
+
+    Raises
+    ------
+    ExportError
+        ``path`` exists and ``overwrite`` is false.
+    MissingExtraError
+        pyarrow is not installed.
+    """
+    need("pyarrow", "parquet")
+    return _export(store, Path(path), overwrite, "parquet", _table_to_parquet, _frames_to_parquet)
+
+
+def export_csv(store: Store, path: str | Path, overwrite: bool = False) -> Exported:
+    """Write a store as a folder of CSV files; an array becomes a column for each of its values.
+
+    Missing values are empty. Numbers have as many digits as it takes to read them back exactly.
+
+    Raises
+    ------
+    ExportError
+        ``path`` exists and ``overwrite`` is false.
+    """
+    return _export(store, Path(path), overwrite, "csv", _table_to_csv, _frames_to_csv)
+
+
+def _export(
+    store: Store, path: Path, overwrite: bool, suffix: str, table: WriteTable, frames: WriteFrames
+) -> Exported:
+    form: LongForm = long_form(store)
+    with written_aside(path, overwrite) as partial:
+        partial.mkdir()
+        table(partial / f"{SEQUENCES}.{suffix}", _with_arrays(store))
+        rows = frames(partial / f"{FRAMES}.{suffix}", long_frames(store, form))
+        counts = {SEQUENCES: len(store), "rows of frames": rows}
+        for name in store.info.tables:
+            side = store.table(name)
+            table(partial / f"{name}.{suffix}", side)
+            counts[f"rows of {name}"] = len(side)
+        about = orjson.dumps(store.info.to_attributes(), option=orjson.OPT_INDENT_2)
+        (partial / ABOUT).write_bytes(about)
+    return Exported(path, counts, left_out=form.left_out)
+
+
+def _with_arrays(store: Store) -> pd.DataFrame:
+    """Return the table with the id as a column, and the columns of arrays as objects."""
+    table = store.to_frame().reset_index()
+    for name in store.array_columns:
+        rows = np.empty(len(table), object)
+        rows[:] = list(store.array(name))
+        table[name] = rows
+    return table
+
+
+def _table_to_parquet(path: Path, table: pd.DataFrame) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {
+        str(name): pa.array([_listed(cell) for cell in values] if values.dtype == object else values)
+        for name, values in table.items()
+    }
+    pq.write_table(pa.table(columns), path, compression="zstd")
+
+
+def _frames_to_parquet(path: Path, blocks: Iterator[pd.DataFrame]) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer, rows = None, 0
+    try:
+        for block in blocks:
+            table = pa.Table.from_pandas(block, preserve_index=False)
+            # a block's own ids and joints are its dictionary; the file's schema says text
+            table = table.cast(_schema(table.schema))
+            if writer is None:
+                writer = pq.ParquetWriter(path, table.schema, compression="zstd")
+            writer.write_table(table, row_group_size=max(1, len(table)))
+            rows += len(table)
+    finally:
+        if writer is not None:
+            writer.close()
+    return rows
+
+
+def _schema(schema: Any) -> Any:
+    import pyarrow as pa
+
+    text = [
+        pa.field(field.name, pa.string()) if pa.types.is_dictionary(field.type) else field for field in schema
+    ]
+    return pa.schema(text)
+
+
+def _listed(cell: Any) -> Any:
+    return cell.tolist() if isinstance(cell, np.ndarray) else cell
+
+
+def _table_to_csv(path: Path, table: pd.DataFrame) -> None:
+    columns: dict[str, Any] = {}
+    for name, values in table.items():
+        first = values.iloc[0] if len(values) else None
+        if not isinstance(first, np.ndarray):
+            columns[str(name)] = values
+            continue
+        for index in np.ndindex(first.shape):
+            label = "_".join(map(str, (name, *index)))
+            columns[label] = [cell[index] for cell in values]
+    pd.DataFrame(columns).to_csv(path, index=False, lineterminator="\n")
+
+
+def _frames_to_csv(path: Path, blocks: Iterator[pd.DataFrame]) -> int:
+    rows = 0
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        for block in blocks:
+            block.to_csv(handle, index=False, header=rows == 0, lineterminator="\n")
+            rows += len(block)
+    return rows

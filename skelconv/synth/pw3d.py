@@ -1,0 +1,119 @@
+"""Generated 3DPW sequences: ``sequenceFiles/<subset>/<sequence>.pkl``, people and a moving camera.
+
+Joints, translation, camera and 2D detections agree with each other. The rotations in ``poses`` are zeros:
+joints here come from the procedural human, not from a body model.
+"""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+
+from formats.pw3d import GENDERS, KEYPOINT_NAMES
+from formats.skeleton import load_skeleton
+from skelconv.synth.camera import Camera
+from skelconv.synth.human import SIDES, Motion
+from skelconv.synth.kinematics import Array
+from skelconv.synth.landmarks import place, with_landmarks
+from skelconv.synth.scene import find_action, play, subject
+from skelconv.synth.truth import GroundTruth, Settings, SynthError, TrueTrack
+from skelconv.synth.video import CAPACITY, FOCAL, FRAME_RATE, HEIGHT, SUBJECTS, WIDTH, chosen_actions
+
+SUBSETS = ("train", "train", "validation", "test")
+"""Folders in turn."""
+
+_TAKE = 41
+"""First word of the random streams (see `skelconv.synth.scene`)."""
+
+_TO_PICTURE = np.diag([-1.0, -1.0, 1.0])
+"""From the scene's cameras (+x left, +y up) to computer vision's (+x right, +y down)."""
+
+
+def make_sequence(seed: int, index: int, settings: Settings) -> tuple[GroundTruth, dict[str, bytes]]:
+    """Make sequence ``index``.
+
+    Raises
+    ------
+    SynthError
+        The settings name a class that is not there, or ``index`` is beyond the names.
+    """
+    if not 0 <= index < CAPACITY:
+        raise SynthError(f"found sequence number {index}, expected one of 0 to {CAPACITY - 1}")
+    rng = np.random.default_rng((seed, _TAKE, index))
+    names = chosen_actions(settings)
+    action = find_action(names[index % len(names)])
+    frames = int(rng.integers(settings.frames[0], settings.frames[1] + 1))
+    cast = [subject(seed, int(n)) for n in rng.choice(SUBJECTS, action.persons, replace=False)]
+    people = play(action, cast, frames, FRAME_RATE, rng, heading=rng.normal(0.0, 0.6))
+    joints = [_body(person) for person in people]
+    cameras = _cameras(frames, rng)
+    intrinsics = np.array([[FOCAL, 0.0, WIDTH / 2], [0.0, FOCAL, HEIGHT / 2], [0.0, 0.0, 1.0]])
+    valid = [(rng.random(frames) > 0.05 * settings.blemishes).astype(int) for _ in people]
+    name = f"{action.name}_{index:05d}"
+    content = {
+        "sequence": name,
+        "jointPositions": [position.reshape(frames, -1) for position in joints],
+        "poses": [np.zeros((frames, 72)) for _ in people],
+        "trans": [person.joints["spine_base"] for person in people],
+        "betas": [rng.normal(0.0, 0.7, 10) for _ in people],
+        "genders": [tuple(GENDERS)[person.number % 2] for person in cast],
+        "poses2d": [_detections(person, cameras, intrinsics, settings, rng) for person in people],
+        "cam_poses": cameras,
+        "cam_intrinsics": intrinsics,
+        "campose_valid": valid,
+        "img_frame_ids": 2 * np.arange(frames),
+    }
+    tracks = tuple(
+        TrueTrack(
+            body=str(number),
+            person=number,
+            frame_index=np.arange(frames, dtype=np.int32),
+            position=position.astype(np.float32),
+            state=np.repeat(valid[number][:, None], 24, axis=1).astype(np.uint8),
+            noiseless=position,
+        )
+        for number, position in enumerate(joints)
+    )
+    path = f"sequenceFiles/{SUBSETS[index % len(SUBSETS)]}/{name}.pkl"
+    # protocol 2 is the highest that Python 2 writes
+    return GroundTruth(name, action.name, -1, frames, tracks), {path: pickle.dumps(content, protocol=2)}
+
+
+def _body(motion: Motion) -> Array:
+    """(T, 24, 3) joints of SMPL's layout: the trunk in quarters, collars halfway to the shoulders."""
+    joints = dict(motion.joints)
+    low, high = joints["spine_base"], joints["spine_shoulder"]
+    for name, share in (("spine1", 0.25), ("spine2", 0.5), ("spine3", 0.75)):
+        joints[name] = low + share * (high - low)
+    for side in SIDES:
+        joints[f"{side}_collar"] = (high + joints[f"{side}_shoulder"]) / 2
+    return place(Motion(joints), load_skeleton("smpl24"))
+
+
+def _cameras(frames: int, rng: np.random.Generator) -> Array:
+    """(T, 4, 4) matrices from world to camera of somebody who films while walking past."""
+    azimuth = rng.uniform(-0.8, 0.8) + np.linspace(0.0, rng.uniform(-0.5, 0.5), frames)
+    distance = rng.uniform(3.5, 5.0)
+    matrices = np.tile(np.eye(4), (frames, 1, 1))
+    for frame, angle in enumerate(azimuth):
+        eye = np.array([distance * np.sin(angle), 1.5, distance * np.cos(angle)])
+        camera = Camera.looking_at(np.array([0.0, 0.95, 0.0]), eye)
+        matrices[frame, :3, :3] = _TO_PICTURE @ camera.rotation
+        matrices[frame, :3, 3] = -matrices[frame, :3, :3] @ eye
+    return matrices
+
+
+def _detections(
+    motion: Motion, cameras: Array, intrinsics: Array, settings: Settings, rng: np.random.Generator
+) -> Array:
+    """(T, 3, 18) detections: rows x, y, score; some frames without any are zeros."""
+    marked = with_landmarks(motion).joints
+    position = np.stack([marked[name] for name in KEYPOINT_NAMES], axis=1)
+    seen = np.einsum("tij,tkj->tki", cameras[:, :3, :3], position) + cameras[:, None, :3, 3]
+    pixels = (seen @ intrinsics.T)[..., :2] / seen[..., 2:]
+    pixels = pixels + settings.noise * rng.normal(0.0, 2.5, pixels.shape)
+    score = rng.beta(9.0, 1.5, pixels.shape[:2])
+    rows = np.concatenate([pixels, score[..., None]], axis=-1)
+    rows[rng.random(len(rows)) < 0.05 * settings.blemishes] = 0.0
+    return rows.transpose(0, 2, 1)
