@@ -7,9 +7,10 @@ RECIPE ?=
 PROBE ?=
 RUN ?= runs/pretrain
 SEEDS ?= 0 1 2
+FUZZ ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo pretrain test test-slow lint format bench docs clean
+.PHONY: help setup demo demo-all pretrain test test-slow fuzz lint format bench docs clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -39,6 +40,9 @@ demo: setup  ## raw files to a probed model on generated data, and demo/report.h
 	$(BIN)/skelconv report demo/ntu120.zarr --s2i demo/s2i.zarr $(addprefix --run demo/run,$(SEEDS)) \
 	  --title "skelconv demo: generated NTU RGB+D recordings" --out demo/report.html
 
+demo-all: setup  ## every dataset's generated form: written, ingested, verified, drawn; prints one table
+	$(BIN)/python -m skelconv.demo_all demo/all
+
 demo/ntu120.zarr: | setup
 	$(BIN)/skelconv synth ntu120 demo/raw --recordings 480 --seed 0 --workers 2 --overwrite
 	$(BIN)/skelconv ingest ntu120 demo/raw $@
@@ -55,6 +59,9 @@ test: setup  ## the tests (under 12 minutes on 2 cores)
 
 test-slow: setup  ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow
+
+fuzz: setup  ## damaged files against every reader, FUZZ=100 times as long as the tests do
+	SKELCONV_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/formats -k "damage or mutated or fuzz"
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .

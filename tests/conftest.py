@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.fuzzing import examples
+
 # the first example may compile with Numba, or run beside another job: time is no property of the code
-settings.register_profile("skelconv", deadline=None)
+settings.register_profile("skelconv", deadline=None, max_examples=examples(100))
 settings.load_profile("skelconv")
 
 SHARED = Path(os.environ.get("SKELCONV_SHARED", Path(__file__).resolve().parents[2] / "shared"))

@@ -19,6 +19,7 @@ from formats.errors import FormatError, UnknownNameError
 from formats.reader import Clip
 from formats.smpl import Motion, body_joints, body_vertices, load_body_model
 from skelconv.synth.smpl_body import model_arrays, model_files, npz_bytes
+from tests.fuzzing import examples
 
 FRAMES = 9
 
@@ -350,7 +351,7 @@ def test_an_optional_array_that_is_not_there_is_refused(tmp_path: Path, models: 
         read(write(tmp_path, take(dmpls=None)), models, ("dmpls",))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_file_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
     content = bytearray(npz_bytes(take()))

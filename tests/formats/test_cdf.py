@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from formats.cdf import read_variable
 from formats.errors import FormatError
 from tests.formats.raw_h36m import pose, write_cdf, write_variable
+from tests.fuzzing import examples
 
 CDR = 8
 """Byte at which the first record of a CDF file begins."""
@@ -191,7 +192,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
 
 
 @given(data=st.data())
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_mutated_file_is_refused_or_read(whole: Path, data: st.DataObject) -> None:
     content = bytearray(whole.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):

@@ -23,6 +23,7 @@ from formats.protocols import load_facts
 from formats.reader import Clip, Refused
 from formats.skeleton import PARTS, load_skeleton, match_joints
 from tests.formats.raw_h36m import CAMERA, pixels, pose, seen, write_cdf, write_h5, write_npz
+from tests.fuzzing import examples
 
 TO_17 = [0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27]
 MONO, WORLD, PIXEL = "D3_Positions_mono", "D3_Positions", "D2_Positions"
@@ -447,7 +448,7 @@ def test_one_bad_take_of_an_npz_is_refused_alone(tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_mutated_h5_or_npz_is_refused_or_read(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:

@@ -17,6 +17,7 @@ from formats.mpi3dhp import MPI3DHP, TEST_JOINTS
 from formats.reader import Clip
 from skelconv.synth import SYNTHESIZERS, Settings, synthesize
 from skelconv.synth.mpi3dhp import mat_bytes
+from tests.fuzzing import examples
 
 HOW = Settings(frames=(6, 9))
 COUNT = 17
@@ -162,7 +163,7 @@ def test_absurd_sizes_and_bombs_are_refused(tmp_path: Path) -> None:
             load_mat(path, ("annot3",))
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     st.sampled_from(
         ["S1/Seq1/annot.mat", "mpi_inf_3dhp_test_set/TS1/annot_data.mat", "S1/Seq1/camera.calibration"]

@@ -18,6 +18,7 @@ from formats.pku_text import parse_frames
 from formats.protocols import load_facts
 from formats.reader import Clip, Reader, Refused
 from formats.text import as_text, load_text
+from tests.fuzzing import examples
 
 FRAMES = 40
 LABELS = "26,3,10,2\n1,12,20,1\n"
@@ -288,7 +289,7 @@ def test_what_is_wrong_with_a_skeleton_file_is_named(tmp_path: Path, edit: Any, 
 
 
 @given(st.data())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_mutated_text_parses_as_numpy_parses_it_or_raises_a_format_error(data: st.DataObject) -> None:
     text = bytearray(skeleton_text(motion(2)).encode())
     for _ in range(data.draw(st.integers(1, 3))):
@@ -305,7 +306,7 @@ def test_mutated_text_parses_as_numpy_parses_it_or_raises_a_format_error(data: s
 
 
 @given(st.text(alphabet="0123456789,- \n\r\tx.\x00é", max_size=80))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_no_label_file_breaks_the_reader(tmp_path_factory: pytest.TempPathFactory, labels: str) -> None:
     root = tmp_path_factory.mktemp("fuzz")
     write(root, motion(5), labels)

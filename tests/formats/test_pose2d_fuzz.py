@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from formats.errors import FormatError
 from formats.reader import Clip, Refused, find_reader
 from skelconv.synth import SYNTHESIZERS, Settings
+from tests.fuzzing import examples
 
 DATASETS = ("coco", "alphapose", "openpose", "posetrack", "instavariety", "pyskl")
 SMALL = Settings(frames=(2, 2))
@@ -51,7 +52,7 @@ def damaged(content: bytes, changes: list[Edit]) -> bytes:
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(changes=edits)
 def test_a_damaged_file_is_read_or_refused(dataset: str, changes: list[Edit]) -> None:
     reader = find_reader(dataset)

@@ -16,6 +16,7 @@ from formats.errors import FormatError
 from formats.pw3d import PW3D
 from formats.reader import Clip
 from skelconv.synth import SYNTHESIZERS, Settings
+from tests.fuzzing import examples
 
 HOW = Settings(frames=(6, 9), blemishes=3.0)
 EXTRAS = ("pose", "translation", "keypoints", "camera")
@@ -118,7 +119,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, edit: Edit, found: str) -> None:
     assert found in str(error.value)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     changes=st.lists(
         st.tuples(st.integers(0, 10**5), st.binary(min_size=1, max_size=3)), min_size=1, max_size=3

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from formats.errors import FormatError
 from formats.safe_npz import load_npy, load_npz, npz_keys
+from tests.fuzzing import examples
 
 
 def npy(array: Any) -> bytes:
@@ -175,7 +176,7 @@ def test_what_is_no_archive_and_what_is_not_there_are_refused(tmp_path: Path) ->
         load_npy(tmp_path / "absent.npy")
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_archive_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "a.npz"

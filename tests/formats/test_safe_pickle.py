@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from formats.errors import FormatError
 from formats.safe_pickle import load_pickle, parse_pickle
+from tests.fuzzing import examples
 
 VALUES: dict[Any, Any] = {
     "doubles": np.arange(6.0).reshape(2, 3),
@@ -280,7 +281,7 @@ def test_a_file_beyond_the_limit_an_empty_and_an_absent_one_are_refused(tmp_path
         load_pickle(tmp_path / "absent.pkl")
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.integers(0, pickle.HIGHEST_PROTOCOL), st.data())
 def test_a_damaged_pickle_is_read_or_refused(protocol: int, data: st.DataObject) -> None:
     content = bytearray(pickle.dumps(VALUES, protocol))
@@ -290,7 +291,7 @@ def test_a_damaged_pickle_is_read_or_refused(protocol: int, data: st.DataObject)
         parse_pickle(bytes(content), "file.pkl")
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.binary(max_size=60))
 def test_bytes_of_any_kind_are_read_or_refused(content: bytes) -> None:
     with contextlib.suppress(FormatError):

@@ -19,6 +19,7 @@ from formats.reader import Clip, Refused
 from formats.skeleton import load_skeleton
 from formats.split_lists import read_split_list
 from formats.toyota import CLIP, CLIP_EXAMPLE, TOYOTA
+from tests.fuzzing import examples
 
 CLIP_NAME = "Drink.Fromcup_p20_r02_v02_c05"
 V12_FILE = f"{CLIP_NAME}_pose3d.json"
@@ -295,7 +296,7 @@ def test_files_of_the_other_kind_are_answered_with_the_option_to_use(tmp_path: P
 
 
 @given(st.data())
-@hypothesis_settings(max_examples=200)
+@hypothesis_settings(max_examples=examples(200))
 def test_mutated_files_parse_or_raise_a_format_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from formats.errors import FormatError
 from formats.ucla import UCLA
@@ -87,6 +89,22 @@ def test_what_is_wrong_is_named(tmp_path: Path, edit: Edit, found: str) -> None:
 def test_text_that_is_no_json_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(FormatError, match="no JSON"):
         read(tmp_path, text)
+
+
+@given(st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_file_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
+    whole = bytearray(json.dumps(take(2)).encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(whole) - 1))
+        whole[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    (tmp_path / NAME).write_bytes(bytes(whole[: data.draw(st.integers(0, len(whole)))]))
+    (source,) = UCLA.scan(tmp_path, OPTIONS)
+    try:
+        (clip,) = UCLA.read(tmp_path, source, OPTIONS)
+    except FormatError:
+        return
+    assert clip.tracks[0].position.shape[1:] == (20, 3)
 
 
 @pytest.mark.parametrize("name", ["a07_s01_e00_v01.json", "a1_s01_e00_v01.json", "notes.json"])

@@ -11,10 +11,14 @@ import xarray as xr
 import zarr
 
 from formats.errors import UnknownNameError
+from formats.reader import Column
 from skelconv import schema
 from skelconv.backends import Backend
 from skelconv.clean.store import clean_store
+from skelconv.ingest import ingest
+from skelconv.plan import make_plan
 from skelconv.store import Store, open_store
+from skelconv.synth import synthesize
 from skelconv.verify import verify
 from tests.skelconv.side_store import DATASET, clip, clips, side_store, write
 
@@ -144,3 +148,18 @@ class TestVerify:
 def test_a_cleaned_store_of_them_can_be_made(made: Path, tmp_path: Path) -> None:
     clean_store(open_store(made), tmp_path / "clean.zarr", "metric")
     assert verify(tmp_path / "clean.zarr").ok
+
+
+def test_side_tables_are_compared_with_the_sources(tmp_path: Path) -> None:
+    synthesize("pku1", tmp_path / "raw", 2, 0)
+    plan = make_plan("pku1", tmp_path / "raw", "skelconv test", (), {"untrimmed": True})
+    ingest(plan, tmp_path / "s.zarr")
+    assert verify(tmp_path / "s.zarr", tmp_path / "raw").problems == []
+    store = open_store(tmp_path / "s.zarr")
+    starts = store.array("interval_start").copy()
+    starts[-1] += 1
+    group = zarr.open_group(str(tmp_path / "s.zarr"), mode="a")
+    schema.write_column(group, Column("interval_start", "i4", ""), starts, "interval")
+    schema.consolidate(tmp_path / "s.zarr")
+    problems = verify(tmp_path / "s.zarr", tmp_path / "raw").problems
+    assert [p for p in problems if "side table interval: found another start" in p] == problems != []
