@@ -95,7 +95,7 @@ def _data_section(store: Store) -> dict[str, Any]:
             "frames": f"{made.frames:,}",
             "joints": f"{len(store.skeleton)} ({store.skeleton.name})",
             "classes": f"{(actions.index != 'none').sum()}",
-            "set aside": made.count_set_aside(),
+            "set aside": f"{len(made.set_aside):,}",
         },
         "table": table[columns]
         .head(TABLE_ROWS)
