@@ -15,6 +15,7 @@ from typing import Any
 
 from formats.errors import FormatError
 from formats.files import find_files
+from formats.json_text import load_json
 from formats.keypoints import (
     BOX_EXTRA,
     LAYOUT_OPTION,
@@ -26,7 +27,6 @@ from formats.keypoints import (
     box_of,
     identity,
     layout_name,
-    load_json,
     make_tracks,
     peek,
     recording_name,

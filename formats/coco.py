@@ -15,6 +15,7 @@ from typing import Any
 
 from formats.errors import FormatError
 from formats.files import find_files
+from formats.json_text import load_json
 from formats.keypoints import (
     BOX_EXTRA,
     LAYOUT_OPTION,
@@ -25,7 +26,6 @@ from formats.keypoints import (
     box_of,
     check_states,
     layout_name,
-    load_json,
     make_tracks,
     peek,
     score_of,

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from formats.errors import FormatError
 from formats.files import find_files
-from formats.keypoints import BOX_EXTRA, MISSING, SCORE, Detection, load_json, make_tracks, numbers, whole
+from formats.json_text import load_json
+from formats.keypoints import BOX_EXTRA, MISSING, SCORE, Detection, make_tracks, numbers, whole
 from formats.reader import Clip, Column, Dataset, Reader, ReadOptions, Source
 from formats.skeleton import load_skeleton
 

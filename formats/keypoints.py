@@ -17,7 +17,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from formats.errors import FormatError
@@ -100,20 +99,6 @@ class Shape:
 
     is_list: bool
     keypoints: int
-
-
-def load_json(path: Path, expected: str) -> Any:
-    """Return the content of a JSON file; raises `FormatError` where it is none (cut off, nested too deep)."""
-    try:
-        return orjson.loads(path.read_bytes())
-    except orjson.JSONDecodeError as error:
-        raise FormatError(
-            path,
-            f"text that is no JSON ({error.msg} at column {error.colno})",
-            expected,
-            line=error.lineno,
-            action="The file may be cut off; fetch it again",
-        ) from error
 
 
 def peek(root: Path) -> Shape | None:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from formats.errors import FormatError
 from formats.files import find_files
+from formats.json_text import load_json
 from formats.keypoints import (
     MISSING,
     SCORE,
     SINGLE_OPTION,
     Detection,
     identity,
-    load_json,
     make_tracks,
     recording_name,
     single,

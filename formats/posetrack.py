@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from formats.errors import FormatError
 from formats.files import find_files
+from formats.json_text import load_json
 from formats.keypoints import (
     BOX_EXTRA,
     MISSING,
@@ -24,7 +25,6 @@ from formats.keypoints import (
     box_of,
     check_states,
     identity,
-    load_json,
     make_tracks,
     triples,
     whole,

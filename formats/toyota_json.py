@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from formats.errors import FormatError
+from formats.json_text import kind, load_json
 from formats.reader import Track
 
 JOINTS = 13
@@ -79,7 +79,7 @@ def parse_poses(path: Path) -> Poses:
     people: list[dict[str, Any]] = []
     for number, found in enumerate(frames):
         if not isinstance(found, list) or not all(isinstance(person, dict) for person in found):
-            raise FormatError(path, f"in frame {number} {_kind(found)}", "a list of objects, one a person")
+            raise FormatError(path, f"in frame {number} {kind(found)}", "a list of objects, one a person")
         people += found
         frame += [number] * len(found)
         slot += range(len(found))
@@ -103,16 +103,7 @@ def parse_poses(path: Path) -> Poses:
 
 
 def _frames(path: Path) -> list[Any]:
-    try:
-        content = orjson.loads(path.read_bytes())
-    except orjson.JSONDecodeError as error:
-        raise FormatError(
-            path,
-            f"text that is no JSON ({error.msg} at column {error.colno})",
-            "one JSON object",
-            line=error.lineno,
-            action="The file may be cut off; fetch it again",
-        ) from error
+    content = load_json(path, "one JSON object")
     expected = "an object with 'njts' and 'frames'"
     if not isinstance(content, dict):
         raise FormatError(path, f"a JSON {type(content).__name__}", expected)
@@ -120,7 +111,7 @@ def _frames(path: Path) -> list[Any]:
         raise FormatError(path, f"'njts' {content.get('njts')!r:.40}", f"{JOINTS} joints")
     frames = content.get("frames")
     if not isinstance(frames, list) or not frames:
-        raise FormatError(path, f"'frames' that is {_kind(frames)}", "a list of frames")
+        raise FormatError(path, f"'frames' that is {kind(frames)}", "a list of frames")
     return frames
 
 
@@ -150,12 +141,8 @@ def _first_odd(lists: list[Any], frame: list[int], key: str, axes: int) -> str:
     """Say which person's list is not as it should be."""
     for values, at in zip(lists, frame, strict=True):
         if not isinstance(values, list) or len(values) != axes * JOINTS:
-            return f"in frame {at} a '{key}' that is {_kind(values)}"
+            return f"in frame {at} a '{key}' that is {kind(values)}"
         for value in values:
             if type(value) not in (int, float):
                 return f"in frame {at} a '{key}' with the value {value!r:.40}"
     return f"a '{key}' with numbers beyond 64 bits"
-
-
-def _kind(value: Any) -> str:
-    return f"a list of {len(value)}" if isinstance(value, list) else f"of type {type(value).__name__}"

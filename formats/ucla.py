@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from formats.errors import FormatError
 from formats.files import find_files
+from formats.json_text import kind, load_json
 from formats.protocols import load_facts
 from formats.reader import Clip, Column, Dataset, Reader, ReadOptions, Source, Track
 
@@ -69,16 +69,7 @@ def read(root: Path, source: Source, options: ReadOptions) -> list[Clip]:
 
 
 def _parse(path: Path) -> dict[str, Any]:
-    try:
-        content = orjson.loads(path.read_bytes())
-    except orjson.JSONDecodeError as error:
-        raise FormatError(
-            path,
-            f"text that is no JSON ({error.msg} at column {error.colno})",
-            "one JSON object",
-            line=error.lineno,
-            action="The file may be cut off; fetch it again",
-        ) from error
+    content = load_json(path, "one JSON object")
     if not isinstance(content, dict):
         raise FormatError(path, f"a JSON {type(content).__name__}", "an object with 'skeletons' and 'label'")
     return content
@@ -88,7 +79,7 @@ def _positions(path: Path, skeletons: Any) -> NDArray[np.float32]:
     """Return (T, 20, 3) float32; a joint at exactly (0, 0, 0) was not seen and becomes NaN."""
     expected = f"a list of frames of {JOINTS} joints of 3 numbers"
     if not isinstance(skeletons, list) or not skeletons:
-        raise FormatError(path, f"'skeletons' that is {_kind(skeletons)}", expected)
+        raise FormatError(path, f"'skeletons' that is {kind(skeletons)}", expected)
     try:
         values = np.asarray(skeletons)
     except ValueError:  # frames of different shapes
@@ -104,18 +95,14 @@ def _first_odd(skeletons: list[Any]) -> str:
     """Say which part of ``skeletons`` is not as it should be."""
     for t, frame in enumerate(skeletons):
         if not isinstance(frame, list) or len(frame) != JOINTS:
-            return f"in frame {t} {_kind(frame)}"
+            return f"in frame {t} {kind(frame)}"
         for j, joint in enumerate(frame):
             if not isinstance(joint, list) or len(joint) != 3:
-                return f"in frame {t}, joint {j} {_kind(joint)}"
+                return f"in frame {t}, joint {j} {kind(joint)}"
             for value in joint:
                 if type(value) not in (int, float):
                     return f"in frame {t}, joint {j} the value {value!r:.40}"
     return "numbers beyond 64 bits"
-
-
-def _kind(value: Any) -> str:
-    return f"a list of {len(value)}" if isinstance(value, list) else f"of type {type(value).__name__}"
 
 
 UCLA = Reader(
