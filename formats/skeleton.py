@@ -21,7 +21,7 @@ PARTS = ("spine", "left_arm", "right_arm", "left_leg", "right_leg")
 """The five body parts of the Skeleton-to-Image encoding, in column order (S2I paper, section 3.1)."""
 
 _JOINT_KEYS = {"name", "official", "parent", "mirror", "bone", "same_as"}
-_FILE_KEYS = {"title", "source", "origin", "joint", "parts"}
+_FILE_KEYS = {"name", "title", "source", "origin", "joint", "parts"}
 
 
 class SkeletonError(SkelconvError, ValueError):
@@ -143,7 +143,7 @@ class Skeleton:
         problem = _Problem(name)
         rows = [_joint_row(row, problem) for row in data.get("joint", ())]
         problem.check(bool(rows), "it has no [[joint]]")
-        problem.check(not set(data) - _FILE_KEYS - {"name"}, f"unknown keys {sorted(set(data) - _FILE_KEYS)}")
+        problem.check(not set(data) - _FILE_KEYS, f"unknown keys {sorted(set(data) - _FILE_KEYS)}")
         names = [row["name"] for row in rows]
         problem.check(len(set(names)) == len(names), "a joint name stands twice")
         at = {joint: i for i, joint in enumerate(names)}
