@@ -228,19 +228,6 @@ class Store:
             raise UnknownNameError("array", name, self.all_arrays)
         return self._metadata[name]
 
-    def column(self, name: str) -> NDArray[Any]:
-        """Return one column of the table, (N, ...): also those of arrays (betas, ...), not in `to_frame`.
-
-        Raises
-        ------
-        UnknownNameError
-            No array along ``sequence`` has this name.
-        """
-        known = tuple(array for array in self._metadata if self._leading(array) == _NAME)
-        if name not in known:
-            raise UnknownNameError("column", name, known)
-        return self._reader(name).read_all()
-
     def sequence(self, key: int | str) -> Sequence:
         """Read one sequence, by its number (negative ones count from the end) or its id.
 

@@ -85,7 +85,7 @@ def test_the_store_keeps_rates_shapes_and_extras_and_verifies_against_the_files(
     frame = store.to_frame()
     assert set(frame["frame_rate"]) == {50.0}
     assert set(frame["source_frame_rate"]) <= {120.0, 100.0, 60.0, 120.00004577636719, 150.0}
-    assert store.column("betas").shape == (COUNT, 16)
+    assert store.array("betas").shape == (COUNT, 16)
     assert store.sequence(0).extras["pose"].shape[1:] == (52, 3)
     # canonical: +y up
     head, foot = (store.sequence(0).position[:, joint, 1] for joint in (15, 10))
