@@ -20,6 +20,7 @@ from skelconv.command import (
     completion_command,
     run,
 )
+from skelconv.extras import need
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and --help needs none of it
@@ -79,6 +80,7 @@ def pretrain(
         skeltrain pretrain my.yaml --store out.zarr --set optim.epochs=400 --set precision=bf16
         skeltrain pretrain demo --store demo/ntu.zarr --out demo/run --resume
     """
+    _need_extra()
     from train.recipe import PretrainRecipe
     from train.recipe_file import load_recipe
     from train.run import run_recipe
@@ -121,6 +123,7 @@ def probe(
         skeltrain probe runs/demo --untrained --seeds 0,1,2
         skeltrain probe runs/ntu/checkpoints/best.pt --store ucla.zarr --set data.protocol=xview
     """
+    _need_extra()
     from train.probe_report import describe_probe
     from train.recipe import ProbeRecipe
     from train.recipe_file import load_recipe
@@ -150,6 +153,12 @@ def recipes(name: str | None) -> None:
 
 
 cli.add_command(completion_command("skeltrain"))
+
+
+def _need_extra() -> None:
+    """Say which packages are missing where skelconv was installed without its extra ``train``."""
+    for package in ("torch", "timm"):
+        need(package, "train")
 
 
 def _choose(recipe: str, task: str, store: Path | None, device: str | None) -> tuple[str, list[Any]]:

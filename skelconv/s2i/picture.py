@@ -10,17 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.errors import SkelconvError
+from skelconv.extras import need
 from skelconv.s2i.read import S2IStore
 
 Stretch = Literal["image", "store"]
 """What becomes black and white in each channel: the smallest and largest value of the image, or of all."""
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
-
-
-class MissingExtraError(SkelconvError, ImportError):
-    """A package that only some installations have is needed."""
 
 
 def image_to_rgb(
@@ -65,12 +61,9 @@ def png_bytes(rgb: NDArray[np.uint8], zoom: int = 1) -> bytes:
     MissingExtraError
         Pillow is not installed.
     """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtraError(
-            "writing PNG needs pillow, which is not installed. Run: pip install 'skelconv[view]'"
-        ) from error
+    need("PIL", "view")
+    from PIL import Image
+
     buffer = io.BytesIO()
     Image.fromarray(rgb.repeat(zoom, axis=0).repeat(zoom, axis=1)).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

@@ -152,3 +152,14 @@ def test_ctrl_c_saves_and_says_how_to_go_on(recipe_path: Path, tmp_path: Path) -
     assert "Traceback" not in error
     progress = load_checkpoint(RunFolder(out).last)["progress"]
     assert 0 < 4 * progress["epoch"] + progress["step"] < 8000
+
+
+@pytest.mark.parametrize("words", [["pretrain", "demo"], ["probe", "runs/demo"]])
+def test_without_torch_the_extra_is_named(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("skelconv.extras.find_spec", lambda package: None)
+    with pytest.raises(SystemExit) as stop:
+        run(cli, words)
+    assert stop.value.code == 2
+    assert "pip install 'skelconv[train]'" in capsys.readouterr().err
