@@ -43,7 +43,7 @@ demo/run%/probe.json:
 	OMP_NUM_THREADS=1 $(BIN)/skeltrain probe demo/run$* --recipe demo_linprobe --untrained --seeds $*
 
 demo-all: setup  ## every dataset's generated form: written, ingested, verified, drawn; prints one table
-	$(BIN)/python -m skelconv.demo_all demo/all
+	$(BIN)/python -m tests.demo_all demo/all
 
 demo/ntu120.zarr: | setup
 	$(BIN)/skelconv synth ntu120 demo/raw --recordings 480 --seed 0 --workers 2 --overwrite
@@ -63,7 +63,7 @@ test-slow: setup  ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow
 
 fuzz: setup  ## damaged files against every reader, FUZZ=100 times as long as the tests do
-	SKELCONV_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/formats -k "damage or mutated or fuzz"
+	SKELCONV_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/skelformats -k "damage or mutated or fuzz"
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .

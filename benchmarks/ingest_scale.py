@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-SKELCONV = (sys.executable, "-c", "from skelconv.cli import main; main()")
+SKELCONV = (sys.executable, "-c", "from skelconv.cli.main import main; main()")
 
 
 def tree_memory(process: psutil.Process) -> int:

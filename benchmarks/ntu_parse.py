@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from formats.ntu import NTU120
-from formats.ntu_text import HEADER_FIELDS, parse_bodies
-from formats.text import load_text
+from skelformats.ntu import NTU120
+from skelformats.ntu_text import HEADER_FIELDS, parse_bodies
+from skelformats.text import load_text
 
 SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "data" / "ntu"
 EVERYTHING = ("position", "depth", "color", "orientation", "body")

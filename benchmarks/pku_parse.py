@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from formats.pku import PKU2
-from formats.pku_text import parse_frames
-from formats.text import load_text
 from skelconv.synth import Settings
 from skelconv.synth.pku import make_video
+from skelformats.pku import PKU2
+from skelformats.pku_text import parse_frames
+from skelformats.text import load_text
 
 SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "data" / "pku" / "A10N08-L.txt"
 

@@ -18,16 +18,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from formats.skeleton import load_skeleton
-from skelconv.samples import Samples, pack_samples
-from skelconv.store import open_store
-from train.data.batch import Batch, Deck
-from train.data.resident import Resident, ResidentBatches
-from train.distributed import autocast, describe_device, pick_device
-from train.engine import build_optimizer
-from train.models.encoder import features
-from train.recipe import Augment, Data, Model, Optim, PretrainRecipe
-from train.tasks.pretrain import PretrainTask, build_model
+from skelconv.clean.samples import Samples, pack_samples
+from skelconv.store.store import open_store
+from skelformats.skeleton import load_skeleton
+from skeltrain.data.batch import Batch, Deck
+from skeltrain.data.resident import Resident, ResidentBatches
+from skeltrain.distributed import autocast, describe_device, pick_device
+from skeltrain.engine import build_optimizer
+from skeltrain.models.encoder import features
+from skeltrain.recipe import Augment, Data, Model, Optim, PretrainRecipe
+from skeltrain.tasks.pretrain import PretrainTask, build_model
 
 AUGMENT = Augment(
     flip=0.5, rotate=(0.3, 0.3, 0.3), scale=(0.9, 1.1), translate=0.1, noise=0.01, noise_probability=0.5

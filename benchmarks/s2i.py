@@ -29,10 +29,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from formats.skeleton import load_skeleton
-from skelconv.executors import default_workers
+from skelconv.ingest.executors import default_workers
 from skelconv.s2i import Plan, aligned_images, encode, make_plan
-from train.data.encode import S2IEncoder
+from skelformats.skeleton import load_skeleton
+from skeltrain.data.encode import S2IEncoder
 
 Work = Callable[[int, int], None]
 

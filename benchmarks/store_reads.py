@@ -20,11 +20,11 @@ import h5py
 import numpy as np
 import zarr
 
-from formats.reader import Clip, Dataset, Track
-from skelconv.info import Provenance
-from skelconv.store import open_store
-from skelconv.summary import folder_bytes
-from skelconv.writer import write_store
+from skelconv.report.summary import folder_bytes
+from skelconv.store.info import Provenance
+from skelconv.store.store import open_store
+from skelconv.store.writer import write_store
+from skelformats.reader import Clip, Dataset, Track
 
 DATASET = Dataset(
     name="benchmark",

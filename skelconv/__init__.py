@@ -7,10 +7,10 @@
 
 from importlib.metadata import version
 
-from formats.errors import FormatError, SkelconvError, UnknownNameError
-from formats.skeleton import Skeleton, load_skeleton
-from skelconv.recording import Recording, Sequence
-from skelconv.store import Store, open_store
+from skelconv.store.recording import Recording, Sequence
+from skelconv.store.store import Store, open_store
+from skelformats.errors import FormatError, SkelconvError, UnknownNameError
+from skelformats.skeleton import Skeleton, load_skeleton
 
 open = open_store
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from formats.errors import SkelconvError
+from skelformats.errors import SkelconvError
 
 
 class MissingExtraError(SkelconvError, ImportError):

@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 import pytest
 
-from formats.reader import usable_readers
-from skelconv.cli import cli as skelconv_cli
-from skelconv.listing import dataset_rows
-from train.cli import cli as skeltrain_cli
+from skelconv.cli.listing import dataset_rows
+from skelconv.cli.main import cli as skelconv_cli
+from skelformats.reader import usable_readers
+from skeltrain.cli import cli as skeltrain_cli
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -1,7 +1,7 @@
 """Cleaning: the published preprocessing chains, each a tuple of small named steps.
 
 A store keeps what was recorded, whole; cleaning happens on the way out of it. `clean` runs a chain on one
-recording, `skelconv.samples.pack_samples` on a whole store. docs/cleaning.md describes every step.
+recording, `skelconv.clean.samples.pack_samples` on a whole store. docs/cleaning.md describes every step.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
-from formats.errors import UnknownNameError
-from formats.skeleton import Skeleton
 from skelconv.clean import metric, msg3d, ntu, pyskl, ucla
 from skelconv.clean.scene import (
     Actors,
@@ -23,7 +21,9 @@ from skelconv.clean.scene import (
     drop_empty_frames,
     zero_missing_joints,
 )
-from skelconv.recording import Recording
+from skelconv.store.recording import Recording
+from skelformats.errors import UnknownNameError
+from skelformats.skeleton import Skeleton
 
 
 @dataclass(frozen=True)

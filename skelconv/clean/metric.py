@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from formats.skeleton import Skeleton
 from skelconv.clean.scene import Actors, observed_joints
+from skelformats.skeleton import Skeleton
 
 
 def translate_to_first_pose(actors: Actors, skeleton: Skeleton) -> Actors:

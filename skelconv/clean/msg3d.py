@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.skeleton import Skeleton
 from skelconv.clean.scene import Actors, Scene, observed_joints, shown
+from skelformats.skeleton import Skeleton
 
 SLOTS = 4
 """Bodies read a frame; further ones are ignored (2s-AGCN)."""

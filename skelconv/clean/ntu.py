@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.skeleton import Skeleton
 from skelconv.clean.scene import Actors, Body, CleaningError, Scene, cast_bodies, shown
+from skelformats.skeleton import Skeleton
 
 SHORT_BODY_FRAMES = 11
 """A body of at most so many frames is noise, when there is another (SGN, denoising by length)."""

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from formats.skeleton import Skeleton
 from skelconv.clean.ntu import judge_spread
 from skelconv.clean.rotate import turn_upright
 from skelconv.clean.scene import Actors, Body, CleaningError, Scene, cast_bodies, observed_joints
+from skelformats.skeleton import Skeleton
 
 EMPTY_SUM = 1e-3
 """A frame is empty when the absolute values of its coordinates sum to less (pyskl)."""

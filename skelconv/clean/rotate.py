@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.skeleton import Skeleton
+from skelformats.skeleton import Skeleton
 
 
 def upright_joints(skeleton: Skeleton) -> tuple[int, int, int, int]:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.errors import SkelconvError
-from formats.skeleton import Skeleton
-from skelconv.recording import Recording
+from skelconv.store.recording import Recording
+from skelformats.errors import SkelconvError
+from skelformats.skeleton import Skeleton
 
 Step = Callable[[Any, Skeleton], Any]
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.skeleton import Skeleton
 from skelconv.clean.scene import Actors
+from skelformats.skeleton import Skeleton
 
 FEEDER_FRAMES = 52
 """Frames a clip is resampled to in the published feeders; the S2I encoding takes the whole clip instead."""

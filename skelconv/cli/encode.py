@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from skelconv.command import DONE, PROBLEMS, progress
-from skelconv.executors import default_workers
+from skelconv.cli.command import DONE, PROBLEMS, progress
+from skelconv.ingest.executors import default_workers
 
 FOLDER = click.Path(path_type=Path)
 
@@ -54,8 +54,8 @@ def s2i(store: Path | None, out: Path | None, layout: str | None, size: int, **o
         skelconv s2i --format toyota13
     """
     if store is None and layout is not None:
-        from formats.skeleton import load_skeleton
         from skelconv.s2i.plan import make_plan
+        from skelformats.skeleton import load_skeleton
 
         click.echo(make_plan(load_skeleton(layout), size, options["align_corners"]).describe())
         return DONE
@@ -79,7 +79,7 @@ def _encode(
 ) -> int:
     from skelconv.s2i.picture import save_images
     from skelconv.s2i.write import encode_store, open_s2i
-    from skelconv.store import open_store
+    from skelconv.store.store import open_store
 
     opened = open_store(store)
     command = shlex.join(["skelconv", *sys.argv[1:]])

@@ -9,9 +9,8 @@ from typing import Any
 
 import click
 
-from formats.reader import Option, Reader, find_reader, usable_readers
 from skelconv import __version__
-from skelconv.command import (
+from skelconv.cli.command import (
     DONE,
     PROBLEMS,
     CommaList,
@@ -19,8 +18,9 @@ from skelconv.command import (
     RunInterruptedError,
     progress,
 )
-from skelconv.executors import default_workers, open_executor
-from skelconv.schema import SHARD_FRAMES
+from skelconv.ingest.executors import default_workers, open_executor
+from skelconv.store.schema import SHARD_FRAMES
+from skelformats.reader import Option, Reader, find_reader, usable_readers
 
 TOOL = f"skelconv {__version__}"
 
@@ -35,7 +35,7 @@ def datasets() -> None:
     Example:
         skelconv datasets
     """
-    from skelconv.listing import describe_datasets
+    from skelconv.cli.listing import describe_datasets
 
     click.echo(describe_datasets())
 
@@ -48,7 +48,7 @@ def skeletons() -> None:
     Example:
         skelconv skeletons
     """
-    from skelconv.listing import describe_skeletons
+    from skelconv.cli.listing import describe_skeletons
 
     click.echo(describe_skeletons())
 
@@ -159,8 +159,8 @@ def _ingest(
     extras: tuple[str, ...] = (),
     **options: Any,
 ) -> int:
-    from skelconv.ingest import ingest as carry_out
-    from skelconv.plan import make_plan
+    from skelconv.ingest.ingest import ingest as carry_out
+    from skelconv.ingest.plan import make_plan
 
     plan = make_plan(reader.name, raw.resolve(), TOOL, extras, options, limit, shard_frames, precision)
     if dry_run:

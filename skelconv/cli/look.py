@@ -40,7 +40,7 @@ def report(store: Path, s2i: Path | None, runs: tuple[Path, ...], title: str, ou
     Example:
         skelconv report out.zarr --s2i s2i.zarr --run runs/pretrain --out report.html
     """
-    from skelconv.report import write_report
+    from skelconv.report.page import write_report
 
     write_report(out, store, s2i, runs, title)
     click.echo(str(out))

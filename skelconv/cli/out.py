@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from skelconv.command import DONE, PROBLEMS
+from skelconv.cli.command import DONE, PROBLEMS
 
 FOLDER = click.Path(path_type=Path)
 FORMS = ("pyskl", "ctrgcn", "parquet", "csv")
@@ -27,8 +27,8 @@ def merge(out: Path, stores: tuple[str, ...], prefix: bool, overwrite: bool) -> 
     Example:
         skelconv merge all.zarr ntu60.zarr pku1.zarr
     """
-    from skelconv.merge import merge_stores
-    from skelconv.store import open_store
+    from skelconv.derive.merge import merge_stores
+    from skelconv.store.store import open_store
 
     merged = merge_stores([open_store(store) for store in stores], out, prefix, overwrite)
     click.echo(f"{out}: {merged.info.provenance.describe()}")
@@ -48,8 +48,8 @@ def remap(store: str, out: Path, layout: str, overwrite: bool) -> None:
     Example:
         skelconv remap ntu60.zarr ntu60_13.zarr --format toyota13
     """
-    from skelconv.remap import remap_store
-    from skelconv.store import open_store
+    from skelconv.derive.remap import remap_store
+    from skelconv.store.store import open_store
 
     info = remap_store(open_store(store), out, layout, overwrite)
     click.echo(f"{out}: {info.provenance.describe()}")
@@ -76,7 +76,7 @@ def export(store: str, out: Path, form: str, protocol: str | None, chain: str, o
     docs/export.md says what stands in each. Exit codes as those of ingest.
     """
     from skelconv import export as forms
-    from skelconv.store import open_store
+    from skelconv.store.store import open_store
 
     if protocol is not None and form != "ctrgcn":
         raise click.UsageError("--protocol is for --to ctrgcn; the other forms hold every split")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import orjson
 
-from skelconv.command import DONE, PROBLEMS, progress
+from skelconv.cli.command import DONE, PROBLEMS, progress
 
 FOLDER = click.Path(path_type=Path)
 
@@ -23,8 +23,8 @@ def info(store: str, as_json: bool) -> None:
         skelconv info out.zarr
         skelconv info out.zarr --json | jq .set_aside
     """
-    from skelconv.store import open_store
-    from skelconv.summary import describe, to_json
+    from skelconv.report.summary import describe, to_json
+    from skelconv.store.store import open_store
 
     opened = open_store(store)
     if as_json:
@@ -70,9 +70,9 @@ def clean(store: Path, out: Path, chain: str, overwrite: bool) -> int:
 
     `auto` is the chain published for the dataset. Exit codes as those of ingest.
     """
-    from skelconv.clean.store import clean_store
-    from skelconv.samples import chain_for
-    from skelconv.store import open_store
+    from skelconv.clean.samples import chain_for
+    from skelconv.derive.clean import clean_store
+    from skelconv.store.store import open_store
 
     opened = open_store(store)
     made = clean_store(opened, out, chain_for(opened.info) if chain == "auto" else chain, overwrite)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from skelconv.command import CommaList, progress
+from skelconv.cli.command import CommaList, progress
 
 
 @click.command(short_help="Generate raw files of a dataset.")

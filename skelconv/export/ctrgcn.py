@@ -17,12 +17,12 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.errors import UnknownNameError
 from skelconv.clean import Actors
 from skelconv.export.place import Exported, ExportError, written_aside
 from skelconv.export.takes import chain_of, cleaned_takes, expect_some
-from skelconv.schema import split_column
-from skelconv.store import PARTS, Store
+from skelconv.store.schema import split_column
+from skelconv.store.store import PARTS, Store
+from skelformats.errors import UnknownNameError
 
 CHAINS = {"ntu60": "ctrgcn60", "ntu120": "ctrgcn120"}
 """Chain of each dataset that the scripts clean; every body as stored for the others."""

@@ -16,7 +16,7 @@ import pandas as pd
 from skelconv.export.frames import LongForm, long_form, long_frames
 from skelconv.export.place import ABOUT, Exported, written_aside
 from skelconv.extras import need
-from skelconv.store import Store
+from skelconv.store.store import Store
 
 WriteTable = Callable[[Path, pd.DataFrame], None]
 WriteFrames = Callable[[Path, Iterator[pd.DataFrame]], int]

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from skelconv import schema
-from skelconv.store import Store
+from skelconv.store import schema
+from skelconv.store.store import Store
 
 BLOCK_ROWS = 1_000_000
 """Rows a block: whole sequences, so that a block (a row group) is found by the sequence's id."""

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from formats.errors import SkelconvError
-from skelconv.publish import remove
+from skelconv.store.publish import remove
+from skelformats.errors import SkelconvError
 
 ABOUT = "about.json"
 """File that marks a folder as an export, so that it may be replaced."""

@@ -16,9 +16,9 @@ import numpy as np
 from skelconv.clean import Actors, gather_extra
 from skelconv.export.place import Exported, written_aside
 from skelconv.export.takes import chain_of, cleaned_takes, expect_some
-from skelconv.recording import Recording
-from skelconv.schema import split_column
-from skelconv.store import Store
+from skelconv.store.recording import Recording
+from skelconv.store.schema import split_column
+from skelconv.store.store import Store
 
 CHAINS = {"ntu60": "pyskl", "ntu120": "pyskl"}
 """Chain of each dataset that pyskl's own script cleans; every body as stored for the others."""

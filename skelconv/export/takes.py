@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from skelconv.clean import Actors, CleaningError, clean
 from skelconv.export.place import ExportError
-from skelconv.recording import Recording
-from skelconv.store import Store
+from skelconv.store.recording import Recording
+from skelconv.store.store import Store
 
 LISTED = "listed_missing"
 """Column of the NTU stores: 1 where the authors list the skeleton as missing or incomplete."""

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.errors import UnknownNameError
-from formats.skeleton import Skeleton
 from skelconv.s2i import kernel
 from skelconv.s2i.plan import Plan, S2IError
+from skelformats.errors import UnknownNameError
+from skelformats.skeleton import Skeleton
 
 STREAMS = ("joint", "bone", "motion")
 """What an image can be made of: positions, bones (joint minus its parent), or steps between frames."""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.errors import SkelconvError
-from formats.skeleton import PARTS, Skeleton
+from skelformats.errors import SkelconvError
+from skelformats.skeleton import PARTS, Skeleton
 
 SIZE = 224
 """Rows and columns of an image (S2I paper, section 3.1)."""
@@ -38,7 +38,7 @@ class Plan:
     joints, order
         Names and raw indices of the J joints, from the leftmost column to the rightmost.
     part_sizes
-        Joints of each of the five parts (`formats.skeleton.PARTS`), which follow each other.
+        Joints of each of the five parts (`skelformats.skeleton.PARTS`), which follow each other.
     size
         Rows and columns of an image.
     align_corners

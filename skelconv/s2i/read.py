@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from skelconv import schema
-from skelconv.backends import ArrayReader, Backend, open_array
-from skelconv.info import StoreError, StoreInfo
-from skelconv.location import locate, read_metadata
 from skelconv.s2i.plan import Plan
 from skelconv.s2i.statistics import ImageStatistics
+from skelconv.store import schema
+from skelconv.store.backends import ArrayReader, Backend, open_array
+from skelconv.store.info import StoreError, StoreInfo
+from skelconv.store.location import locate, read_metadata
 
 IMAGE = "image"
 SAMPLE = "sample"
@@ -42,7 +42,7 @@ class S2IStore:
     Attributes
     ----------
     path, backend
-        As they were given (`skelconv.store.open_store` explains the back-ends).
+        As they were given (`skelconv.store.store.open_store` explains the back-ends).
     info
         Root attributes.
     plan

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skelconv.clean.samples import Samples
 from skelconv.s2i import kernel
 from skelconv.s2i.encoder import aligned_images, encode, in_threads, stream_rows
 from skelconv.s2i.plan import Plan, S2IError
-from skelconv.samples import Samples
 
 BLOCK_IMAGES = 256
 BLOCK_BYTES = 256 * 2**20

@@ -17,13 +17,9 @@ import numpy as np
 import pandas as pd
 import zarr
 
-from formats.errors import UnknownNameError
-from formats.reader import Column
-from formats.skeleton import load_skeleton
-from skelconv import __version__, schema
+from skelconv import __version__
 from skelconv.clean.chains import find_chain
-from skelconv.info import Provenance, SetAside, StoreError, StoreInfo
-from skelconv.publish import claim, publish
+from skelconv.clean.samples import PERSONS, Persons, Samples, SampleStore, pack_samples
 from skelconv.s2i.encoder import STREAMS
 from skelconv.s2i.plan import Plan, make_plan
 from skelconv.s2i.read import IMAGE, SAMPLE, S2IStore, open_s2i
@@ -34,7 +30,12 @@ from skelconv.s2i.statistics import (
     encode_blocks,
     images_a_block,
 )
-from skelconv.samples import PERSONS, Persons, Samples, SampleStore, pack_samples
+from skelconv.store import schema
+from skelconv.store.info import Provenance, SetAside, StoreError, StoreInfo
+from skelconv.store.publish import claim, publish
+from skelformats.errors import UnknownNameError
+from skelformats.reader import Column
+from skelformats.skeleton import load_skeleton
 
 __all__ = ["DTYPES", "Dtype", "S2IStore", "S2ISummary", "encode_store", "open_s2i", "write_s2i_store"]
 
@@ -73,7 +74,7 @@ class S2ISummary:
 
 
 class SourceStore(SampleStore, Protocol):
-    """What `encode_store` asks of a store; `skelconv.store.Store` has it."""
+    """What `encode_store` asks of a store; `skelconv.store.store.Store` has it."""
 
     @property
     def path(self) -> str | Path:
@@ -104,7 +105,7 @@ def encode_store(
     layout
         Joint layout to encode in; joints are carried over by name. The store's own when None.
     chain, persons
-        How recordings are cleaned, and their persons merged (`skelconv.samples.pack_samples`).
+        How recordings are cleaned, and their persons merged (`skelconv.clean.samples.pack_samples`).
     path, stream, dtype, threads, overwrite, command, progress
         As `write_s2i_store`.
 
@@ -113,7 +114,7 @@ def encode_store(
     StoreError
         ``path`` exists and ``overwrite`` is false, or it is the store itself.
     CleaningError, SkeletonError, UnknownNameError
-        As `skelconv.samples.pack_samples`.
+        As `skelconv.clean.samples.pack_samples`.
     """
     path = Path(path)
     if path.resolve() == Path(store.path).resolve():

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from formats.skeleton import load_skeleton
-from skelconv.synth.truth import GroundTruth, Settings
+from skelconv.human.truth import GroundTruth, Settings
 from skelconv.synth.video import HEIGHT, WIDTH, Filmed, Video, box, film, true_track, truth
+from skelformats.skeleton import load_skeleton
 
 _WORD = 5
 _BLANK = 900_000_000

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from formats.errors import UnknownNameError
-from skelconv.executors import open_executor
-from skelconv.publish import remove
+from skelconv.human.truth import GroundTruth, Settings, SynthError
+from skelconv.ingest.executors import open_executor
+from skelconv.store.publish import remove
 from skelconv.synth import (
     alphapose,
     amass,
@@ -33,7 +33,7 @@ from skelconv.synth import (
     ucla,
     video,
 )
-from skelconv.synth.truth import GroundTruth, Settings, SynthError
+from skelformats.errors import UnknownNameError
 
 MARKER = "SYNTHETIC.txt"
 """Written into every generated folder: says that nothing in it was recorded, and how it was made."""

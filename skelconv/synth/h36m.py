@@ -15,16 +15,16 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.h36m_cameras import CAMERAS, builtin_cameras, project, to_camera
-from formats.human36m import FRAME_RATE, WORLD_AXES
-from formats.human36m_files import JOINTS, Take
-from formats.protocols import load_facts
-from formats.skeleton import load_skeleton
-from skelconv.synth.human import SIDES, Motion
-from skelconv.synth.kinematics import Array
-from skelconv.synth.landmarks import place, with_landmarks
-from skelconv.synth.scene import find_action, play, subject
-from skelconv.synth.truth import GroundTruth, Settings, SynthError, TrueTrack
+from skelconv.human.body import SIDES, Motion
+from skelconv.human.kinematics import Array
+from skelconv.human.landmarks import place, with_landmarks
+from skelconv.human.scene import find_action, play, subject
+from skelconv.human.truth import GroundTruth, Settings, SynthError, TrueTrack
+from skelformats.h36m_cameras import CAMERAS, builtin_cameras, project, to_camera
+from skelformats.human36m import FRAME_RATE, WORLD_AXES
+from skelformats.human36m_files import JOINTS, Take
+from skelformats.protocols import load_facts
+from skelformats.skeleton import load_skeleton
 
 H36M_ACTIONS: Mapping[int, str] = MappingProxyType(
     {
@@ -59,7 +59,7 @@ _SPINE_START_MM = 0.1
 _CDF_FLOAT = 44
 
 _TAKE, _NOISE = 50, 51
-"""First words of the random streams (see `skelconv.synth.scene`)."""
+"""First words of the random streams (see `skelconv.human.scene`)."""
 
 
 def make_take(seed: int, index: int, settings: Settings) -> tuple[GroundTruth, dict[str, bytes]]:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import orjson
 
-from formats.instavariety import joint_keys
-from skelconv.synth.truth import GroundTruth, Settings
+from skelconv.human.truth import GroundTruth, Settings
 from skelconv.synth.video import box, film, true_track, truth
+from skelformats.instavariety import joint_keys
 
 _WORD = 3
 

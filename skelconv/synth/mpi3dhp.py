@@ -14,15 +14,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.mpi3dhp import CAMERAS, TEST_JOINTS
-from formats.skeleton import load_skeleton
-from skelconv.synth.camera import Camera
-from skelconv.synth.human import SIDES, Motion
-from skelconv.synth.kinematics import Array
-from skelconv.synth.landmarks import place, with_landmarks
-from skelconv.synth.scene import find_action, play, subject
-from skelconv.synth.truth import GroundTruth, Settings, SynthError, TrueTrack
+from skelconv.human.body import SIDES, Motion
+from skelconv.human.camera import Camera
+from skelconv.human.kinematics import Array
+from skelconv.human.landmarks import place, with_landmarks
+from skelconv.human.scene import find_action, play, subject
+from skelconv.human.truth import GroundTruth, Settings, SynthError, TrueTrack
 from skelconv.synth.video import chosen_actions
+from skelformats.mpi3dhp import CAMERAS, TEST_JOINTS
+from skelformats.skeleton import load_skeleton
 
 SIZE, FOCAL = 2048, 1500.0
 SUBJECTS, SESSIONS, TESTS = 8, 2, 6
@@ -31,7 +31,7 @@ UNIVERSAL = 1.04
 """Scale of the skeleton that has one height for everybody."""
 
 _TAKE, _TEST_TAKE = 42, 43
-"""First words of the random streams (see `skelconv.synth.scene`)."""
+"""First words of the random streams (see `skelconv.human.scene`)."""
 
 _TEST_EVERY = 8
 _TO_PICTURE = np.diag([-1000.0, -1000.0, 1000.0])

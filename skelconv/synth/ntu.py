@@ -15,15 +15,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.protocols import load_facts
-from formats.skeleton import load_skeleton
-from skelconv.synth.blemish import Figure, observe
-from skelconv.synth.camera import Camera, bone_orientations, clipped_edges, color_pixels, depth_pixels
-from skelconv.synth.human import Motion
-from skelconv.synth.kinematics import Array
-from skelconv.synth.scene import Subject, find_action, play, subject
+from skelconv.human.body import Motion
+from skelconv.human.camera import Camera, bone_orientations, clipped_edges, color_pixels, depth_pixels
+from skelconv.human.kinematics import Array
+from skelconv.human.scene import Subject, find_action, play, subject
+from skelconv.human.sensor_faults import Figure, observe
+from skelconv.human.truth import GroundTruth, Settings, SynthError, TrueTrack
 from skelconv.synth.text import as_written, skeleton_text
-from skelconv.synth.truth import GroundTruth, Settings, SynthError, TrueTrack
+from skelformats.protocols import load_facts
+from skelformats.skeleton import load_skeleton
 
 FRAME_RATE = 30.0
 CAMERAS = 3
@@ -71,7 +71,7 @@ _NTU60_ACTIONS, _NTU60_SETUPS, _NTU60_SUBJECTS = 60, 17, 40
 _NTU120_SETUPS, _NTU120_SUBJECTS = 32, 106
 
 _TAKE, _SENSOR, _ORDER, _SETUP = range(10, 14)
-"""First words of the random streams (see `skelconv.synth.scene`)."""
+"""First words of the random streams (see `skelconv.human.scene`)."""
 
 
 class Take(NamedTuple):

@@ -16,15 +16,15 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.pku import FRAME_RATE, PHASE_1, PHASE_2, VIEWS, Phase
-from formats.protocols import load_facts
-from formats.skeleton import load_skeleton
-from skelconv.synth.blemish import ABSENT, Figure, observe
-from skelconv.synth.camera import Camera
-from skelconv.synth.kinematics import Array
-from skelconv.synth.scene import subject
-from skelconv.synth.truth import GroundTruth, Settings, SynthError, TrueInterval, TrueTrack
-from skelconv.synth.untrimmed import Play, play_in_a_row
+from skelconv.human.camera import Camera
+from skelconv.human.kinematics import Array
+from skelconv.human.scene import subject
+from skelconv.human.sensor_faults import ABSENT, Figure, observe
+from skelconv.human.truth import GroundTruth, Settings, SynthError, TrueInterval, TrueTrack
+from skelconv.human.untrimmed import Play, play_in_a_row
+from skelformats.pku import FRAME_RATE, PHASE_1, PHASE_2, VIEWS, Phase
+from skelformats.protocols import load_facts
+from skelformats.skeleton import load_skeleton
 
 PKU_ACTIONS: Mapping[int, str] = MappingProxyType(
     {
@@ -58,7 +58,7 @@ INTERVALS = 4
 """Actions in a video; a genuine one has about twenty."""
 
 _TAKE, _SENSOR, _ORDER, _LABEL = range(30, 34)
-"""First words of the random streams (see `skelconv.synth.scene`)."""
+"""First words of the random streams (see `skelconv.human.scene`)."""
 
 _ABSENT_VIDEOS = {*range(247, 251), 191, 192}
 """Phase I has no videos of these numbers, or none with people in them."""

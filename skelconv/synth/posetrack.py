@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 import orjson
 
-from formats.skeleton import load_skeleton
-from skelconv.synth.truth import GroundTruth, Settings
+from skelconv.human.truth import GroundTruth, Settings
 from skelconv.synth.video import HEIGHT, WIDTH, Filmed, box, film, true_track, truth
+from skelformats.skeleton import load_skeleton
 
 _WORD = 4
 _LABELLED_IN_A_ROW = 30

@@ -10,21 +10,21 @@ import pickle
 
 import numpy as np
 
-from formats.pw3d import GENDERS, KEYPOINT_NAMES
-from formats.skeleton import load_skeleton
-from skelconv.synth.camera import Camera
-from skelconv.synth.human import SIDES, Motion
-from skelconv.synth.kinematics import Array
-from skelconv.synth.landmarks import place, with_landmarks
-from skelconv.synth.scene import find_action, play, subject
-from skelconv.synth.truth import GroundTruth, Settings, SynthError, TrueTrack
+from skelconv.human.body import SIDES, Motion
+from skelconv.human.camera import Camera
+from skelconv.human.kinematics import Array
+from skelconv.human.landmarks import place, with_landmarks
+from skelconv.human.scene import find_action, play, subject
+from skelconv.human.truth import GroundTruth, Settings, SynthError, TrueTrack
 from skelconv.synth.video import CAPACITY, FOCAL, FRAME_RATE, HEIGHT, SUBJECTS, WIDTH, chosen_actions
+from skelformats.pw3d import GENDERS, KEYPOINT_NAMES
+from skelformats.skeleton import load_skeleton
 
 SUBSETS = ("train", "train", "validation", "test")
 """Folders in turn."""
 
 _TAKE = 41
-"""First word of the random streams (see `skelconv.synth.scene`)."""
+"""First word of the random streams (see `skelconv.human.scene`)."""
 
 _TO_PICTURE = np.diag([-1.0, -1.0, 1.0])
 """From the scene's cameras (+x left, +y up) to computer vision's (+x right, +y down)."""

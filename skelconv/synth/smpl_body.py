@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.skeleton import load_skeleton
-from skelconv.synth.human import SIDES, Body
+from skelconv.human.body import SIDES, Body
+from skelformats.skeleton import load_skeleton
 
 Array = NDArray[np.float64]
 

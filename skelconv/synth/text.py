@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.kernel import kernel
+from skelformats.kernel import kernel
 
 _DIGITS = 7
 _LARGEST = 10**_DIGITS

@@ -14,16 +14,16 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from formats.protocols import Facts, load_facts
-from formats.skeleton import load_skeleton
-from formats.toyota import TSU_FRAME_RATE
-from skelconv.synth.blemish import ABSENT, Figure, observe
-from skelconv.synth.camera import Camera
-from skelconv.synth.human import Motion
-from skelconv.synth.kinematics import Array
-from skelconv.synth.scene import find_action, play, subject
-from skelconv.synth.truth import GroundTruth, Settings, SynthError, TrueTrack
-from skelconv.synth.untrimmed import play_in_a_row
+from skelconv.human.body import Motion
+from skelconv.human.camera import Camera
+from skelconv.human.kinematics import Array
+from skelconv.human.scene import find_action, play, subject
+from skelconv.human.sensor_faults import ABSENT, Figure, observe
+from skelconv.human.truth import GroundTruth, Settings, SynthError, TrueTrack
+from skelconv.human.untrimmed import play_in_a_row
+from skelformats.protocols import Facts, load_facts
+from skelformats.skeleton import load_skeleton
+from skelformats.toyota import TSU_FRAME_RATE
 
 FRAME_RATE = 20.0
 
@@ -72,7 +72,7 @@ _TURNS = ("train", "test", "train", "val")
 _FOCAL, _CENTRE = 525.0, (320.0, 240.0)
 
 _TAKE, _UNTRIMMED = range(40, 42)
-"""First words of the random streams (see `skelconv.synth.scene`)."""
+"""First words of the random streams (see `skelconv.human.scene`)."""
 
 
 def make_clip(seed: int, index: int, settings: Settings) -> tuple[GroundTruth, Mapping[str, bytes]]:

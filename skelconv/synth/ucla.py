@@ -14,13 +14,13 @@ from typing import NamedTuple
 import numpy as np
 import orjson
 
-from formats.protocols import load_facts
-from formats.skeleton import load_skeleton
-from skelconv.synth.blemish import observe
-from skelconv.synth.camera import Camera
-from skelconv.synth.human import Motion
-from skelconv.synth.scene import find_action, play, subject
-from skelconv.synth.truth import GroundTruth, Settings, SynthError, TrueTrack
+from skelconv.human.body import Motion
+from skelconv.human.camera import Camera
+from skelconv.human.scene import find_action, play, subject
+from skelconv.human.sensor_faults import observe
+from skelconv.human.truth import GroundTruth, Settings, SynthError, TrueTrack
+from skelformats.protocols import load_facts
+from skelformats.skeleton import load_skeleton
 
 FRAME_RATE = 30.0
 VIEWS, SUBJECTS, TAKES = 3, 10, 11
@@ -42,7 +42,7 @@ UCLA_ACTIONS: Mapping[int, str] = MappingProxyType(
 """Class code (the a of a file name) of each action."""
 
 _TAKE, _SENSOR, _ORDER = range(20, 23)
-"""First words of the random streams (see `skelconv.synth.scene`)."""
+"""First words of the random streams (see `skelconv.human.scene`)."""
 
 
 class Performance(NamedTuple):

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.skeleton import load_skeleton
-from skelconv.synth.camera import Camera
-from skelconv.synth.kinematics import Array
-from skelconv.synth.landmarks import place, with_landmarks
-from skelconv.synth.scene import find_action, play, subject
-from skelconv.synth.truth import GroundTruth, Settings, SynthError, TrueTrack
+from skelconv.human.camera import Camera
+from skelconv.human.kinematics import Array
+from skelconv.human.landmarks import place, with_landmarks
+from skelconv.human.scene import find_action, play, subject
+from skelconv.human.truth import GroundTruth, Settings, SynthError, TrueTrack
+from skelformats.skeleton import load_skeleton
 
 WIDTH, HEIGHT = 1920, 1080
 FRAME_RATE = 30.0
@@ -46,7 +46,7 @@ _RATES = {"gap": 0.3, "late": 0.2, "lost_joints": 0.4}
 """Share of people who are not found for some frames, come late, and lose joints for some frames."""
 
 _FILM = 40
-"""First word of the random streams (see `skelconv.synth.scene`)."""
+"""First word of the random streams (see `skelconv.human.scene`)."""
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from skelconv.info import StoreError
-from skelconv.layout import ABSENT, UnknownLayoutError, parse_layout
-from skelconv.location import Metadata
-from skelconv.shards import DirectArray, ShardFile
+from skelconv.store.chunk_layout import ABSENT, UnknownLayoutError, parse_layout
+from skelconv.store.info import StoreError
+from skelconv.store.location import Metadata
+from skelconv.store.shards import DirectArray, ShardFile
 from skelconv.verify.findings import Findings, Progress
 
 

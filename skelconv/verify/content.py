@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from skelconv import schema
-from skelconv.backends import open_array
-from skelconv.digest import motion_digest
-from skelconv.info import StoreError
-from skelconv.location import Location, Metadata
-from skelconv.store import PARTS, Store
+from skelconv.store import schema
+from skelconv.store.backends import open_array
+from skelconv.store.digest import motion_digest
+from skelconv.store.info import StoreError
+from skelconv.store.location import Location, Metadata
+from skelconv.store.store import PARTS, Store
 from skelconv.verify.findings import Findings, Progress
 
 

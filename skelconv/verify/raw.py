@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.errors import UnknownNameError
-from formats.reader import AxisMap, Clip, Dataset, Option, Track, find_reader
-from skelconv import schema
-from skelconv.canonical import canonical_positions
-from skelconv.digest import plan_digest
-from skelconv.ingest import parse_batch
-from skelconv.plan import make_plan
-from skelconv.store import Store
-from skelconv.table import SideRows
+from skelconv.ingest.ingest import parse_batch
+from skelconv.ingest.plan import make_plan
+from skelconv.store import schema
+from skelconv.store.canonical import canonical_positions
+from skelconv.store.digest import plan_digest
+from skelconv.store.store import Store
+from skelconv.store.table import SideRows
 from skelconv.verify.findings import Findings, Progress
+from skelformats.errors import UnknownNameError
+from skelformats.reader import AxisMap, Clip, Dataset, Option, Track, find_reader
 
 
 def check_raw(store: Store, raw: Path, findings: Findings, progress: Progress) -> None:

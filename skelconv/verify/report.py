@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from skelconv.info import StoreError
-from skelconv.location import locate, read_metadata
-from skelconv.store import Store, open_store
+from skelconv.store.info import StoreError
+from skelconv.store.location import locate, read_metadata
+from skelconv.store.store import Store, open_store
 from skelconv.verify.chunks import check_chunks
 from skelconv.verify.content import check_content, check_table
 from skelconv.verify.findings import Findings, Progress, no_progress
@@ -77,7 +77,7 @@ def verify(path: str | Path, raw: Path | None = None, progress: Progress | None 
         Folder of the raw files. Every source is read again, with the options that the store records, and
         compared bit for bit.
     progress
-        Called as (steps, unit, bytes) before each check that takes long, like `skelconv.command.progress`.
+        Called as (steps, unit, bytes) before each check that takes long (`skelconv.cli.command.progress`).
 
     Raises
     ------

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import orjson
 
-from skelconv import schema
-from skelconv.info import StoreError, StoreInfo
-from skelconv.layout import UnknownLayoutError, parse_layout
-from skelconv.location import METADATA, Metadata, array_files
-from skelconv.store import side_columns
+from skelconv.store import schema
+from skelconv.store.chunk_layout import UnknownLayoutError, parse_layout
+from skelconv.store.info import StoreError, StoreInfo
+from skelconv.store.location import METADATA, Metadata, array_files
+from skelconv.store.store import side_columns
 from skelconv.verify.findings import Findings
 
 _DTYPES = {"string": "string", "i4": "int32", "i8": "int64", "f4": "float32", "u1": "uint8"}

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.skeleton import Skeleton
 from skelconv.extras import need
 from skelconv.view.drawing import FAMILIES, MIDDLE, Scene, grid_step, head, turn
+from skelformats.skeleton import Skeleton
 
 MAX_PICTURES = 150
 RATE = 20.0

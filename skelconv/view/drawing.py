@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.skeleton import Skeleton
-from skelconv.recording import Recording
+from skelconv.store.recording import Recording
+from skelformats.skeleton import Skeleton
 
 Side = Literal[0, 1, 2]
 """Left, middle, right: the place of a colour in its family."""

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.skeleton import Skeleton
 from skelconv.extras import need
 from skelconv.s2i.picture import image_to_rgb
 from skelconv.s2i.plan import Plan
 from skelconv.view.drawing import FAMILIES, LEFT, MIDDLE, RIGHT, Scene, grid_step, head, turn
+from skelformats.skeleton import Skeleton
 
 POSES = 8
 INK = "#1d2127"

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from formats.errors import SkelconvError, UnknownNameError
-from skelconv import schema
-from skelconv.info import StoreInfo
-from skelconv.location import locate, read_metadata
-from skelconv.recording import Recording
 from skelconv.s2i.read import S2IStore, open_s2i
-from skelconv.store import Store, near_names, open_store
+from skelconv.store import schema
+from skelconv.store.info import StoreInfo
+from skelconv.store.location import locate, read_metadata
+from skelconv.store.recording import Recording
+from skelconv.store.store import Store, near_names, open_store
 from skelconv.view.animation import gif
 from skelconv.view.drawing import caption, make_scene
 from skelconv.view.pictures import film_strip, labelled_image
 from skelconv.view.viewer import viewer_page
+from skelformats.errors import SkelconvError, UnknownNameError
 
 SUFFIXES = {".png": "film strip", ".gif": "animation", ".html": "page with a viewer"}
 """What is made of a recording, by the suffix of the file."""

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.skeleton import Skeleton
 from skelconv.extras import need
-from skelconv.recording import Recording
+from skelconv.store.recording import Recording
 from skelconv.view.drawing import FAMILIES, Scene, head, limbs, make_scene
+from skelformats.skeleton import Skeleton
 
 
 def viewer_fragment(recordings: Sequence[Recording], skeleton: Skeleton, frame_rate: float | None) -> str:
@@ -93,14 +93,14 @@ def _render(template: str, **values: Any) -> str:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("skelconv", "templates"),
+        loader=jinja2.PackageLoader("skelconv.view", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     parts = {
-        kind: (files("skelconv") / "templates" / f"viewer.{kind}").read_text("utf-8")
+        kind: (files("skelconv.view") / "templates" / f"viewer.{kind}").read_text("utf-8")
         for kind in ("css", "js")
     }
     return environment.get_template(template).render(**parts, **values)

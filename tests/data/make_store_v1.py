@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from formats.reader import AxisMap, Clip, Column, Confidence, Dataset, Extra, Protocol, Track
-from skelconv.info import Provenance, SetAside
-from skelconv.writer import write_store
+from skelconv.store.info import Provenance, SetAside
+from skelconv.store.writer import write_store
+from skelformats.reader import AxisMap, Clip, Column, Confidence, Dataset, Extra, Protocol, Track
 
 STORE = Path(__file__).with_name("store-v1")
 

@@ -11,14 +11,14 @@ import torch
 
 from skelconv import open as open_store
 from skelconv.clean import clean
-from skelconv.cli import cli as skelconv_cli
-from skelconv.command import run
+from skelconv.clean.samples import arrange
+from skelconv.cli.command import run
+from skelconv.cli.main import cli as skelconv_cli
 from skelconv.s2i import make_plan
 from skelconv.s2i.read import open_s2i
-from skelconv.samples import arrange
-from train.cli import cli as skeltrain_cli
-from train.data.source import open_source
-from train.recipe import Data
+from skeltrain.cli import cli as skeltrain_cli
+from skeltrain.data.source import open_source
+from skeltrain.recipe import Data
 
 pytestmark = pytest.mark.real
 

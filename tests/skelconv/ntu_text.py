@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skelconv.recording import Recording, Sequence
+from skelconv.store.recording import Recording, Sequence
 
 JOINTS = 25
 HEADER = 10

@@ -6,8 +6,8 @@ from collections.abc import Sequence as Numbers
 
 import numpy as np
 
-from formats.skeleton import load_skeleton
-from skelconv.recording import Recording, Sequence
+from skelconv.store.recording import Recording, Sequence
+from skelformats.skeleton import load_skeleton
 
 NTU25 = load_skeleton("ntu25")
 UCLA20 = load_skeleton("ucla20")

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from formats.reader import AxisMap, Clip, Column, Confidence, Dataset, Extra, Protocol, SideTable, Track
-from skelconv.info import Provenance
-from skelconv.store import Store, open_store
-from skelconv.writer import write_store
+from skelconv.store.info import Provenance
+from skelconv.store.store import Store, open_store
+from skelconv.store.writer import write_store
+from skelformats.reader import AxisMap, Clip, Column, Confidence, Dataset, Extra, Protocol, SideTable, Track
 
 DATASET = Dataset(
     name="alpha",

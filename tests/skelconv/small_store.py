@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from formats.reader import AxisMap, Clip, Column, Confidence, Dataset, Extra, Protocol, Track
-from skelconv.info import Provenance
-from skelconv.writer import write_store
+from skelconv.store.info import Provenance
+from skelconv.store.writer import write_store
+from skelformats.reader import AxisMap, Clip, Column, Confidence, Dataset, Extra, Protocol, Track
 
 SHARD_FRAMES = 512
 JOINTS = 13

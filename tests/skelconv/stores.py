@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from formats.reader import Clip, Column, Confidence, Dataset, Protocol, Track
-from skelconv.info import Provenance
-from skelconv.recording import Recording
-from skelconv.store import Store, open_store
-from skelconv.writer import write_store
+from skelconv.store.info import Provenance
+from skelconv.store.recording import Recording
+from skelconv.store.store import Store, open_store
+from skelconv.store.writer import write_store
+from skelformats.reader import Clip, Column, Confidence, Dataset, Protocol, Track
 
 CLASSES = ("drink", "eat", "walk")
 

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from formats.errors import UnknownNameError
-from skelconv.backends import DirectArray, ResidentArray, ZarrArray, open_array
-from skelconv.info import StoreError
-from skelconv.layout import DamagedChunkError, UnknownLayoutError, parse_layout
-from skelconv.location import locate, read_metadata
-from skelconv.shards import CACHED_CHUNKS, OPEN_FILES
+from skelconv.store.backends import DirectArray, ResidentArray, ZarrArray, open_array
+from skelconv.store.chunk_layout import DamagedChunkError, UnknownLayoutError, parse_layout
+from skelconv.store.info import StoreError
+from skelconv.store.location import locate, read_metadata
+from skelconv.store.shards import CACHED_CHUNKS, OPEN_FILES
+from skelformats.errors import UnknownNameError
 from tests.skelconv.small_store import make_store
 
 LZ4 = BloscCodec(cname="lz4", clevel=5, shuffle="shuffle", typesize=4)

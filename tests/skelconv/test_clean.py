@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from formats.errors import UnknownNameError
 from skelconv.clean import CHAINS, Actors, CleaningError, clean, default_chain, find_chain, gather_extra
 from skelconv.clean import run_steps as run_chain
-from skelconv.recording import Recording
-from skelconv.samples import arrange
+from skelconv.clean.samples import arrange
+from skelconv.store.recording import Recording
+from skelformats.errors import UnknownNameError
 from tests.skelconv.ntu_text import read_recording
 from tests.skelconv.scenes import NTU25, TOYOTA13, body, recording
 

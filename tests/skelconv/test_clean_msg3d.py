@@ -6,7 +6,7 @@ import numpy as np
 
 from skelconv.clean import msg3d as msg3d
 from skelconv.clean.scene import Actors, cast_every_body, zero_missing_joints
-from skelconv.recording import Sequence
+from skelconv.store.recording import Sequence
 from tests.skelconv.scenes import NTU25, body, recording
 
 

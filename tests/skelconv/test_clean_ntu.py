@@ -19,7 +19,7 @@ from skelconv.clean.scene import (
     gather_extra,
     zero_missing_joints,
 )
-from skelconv.recording import Sequence
+from skelconv.store.recording import Sequence
 from tests.skelconv.scenes import NTU25, TOYOTA13, body, recording
 
 

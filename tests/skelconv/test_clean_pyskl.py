@@ -12,7 +12,7 @@ from skelconv.clean import clean
 from skelconv.clean import pyskl as pyskl
 from skelconv.clean.rotate import rotation_onto, turn_upright, upright_joints
 from skelconv.clean.scene import Actors, CleaningError, cast_every_body, zero_missing_joints
-from skelconv.recording import Sequence
+from skelconv.store.recording import Sequence
 from tests.skelconv.scenes import NTU25, UCLA20, body, recording
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from formats.errors import UnknownNameError
 from skelconv.clean import CHAINS, CleaningError, clean
-from skelconv.clean.store import clean_store
-from skelconv.info import StoreError
-from skelconv.recording import Recording
-from skelconv.samples import pack_samples
-from skelconv.store import Store, open_store
+from skelconv.clean.samples import pack_samples
+from skelconv.derive.clean import clean_store
+from skelconv.store.info import StoreError
+from skelconv.store.recording import Recording
+from skelconv.store.store import Store, open_store
+from skelformats.errors import UnknownNameError
 from tests.skelconv.scenes import NTU25, body, recording
 from tests.skelconv.stores import CLASSES, dataset, store_of
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from formats.reader import ReadOptions, Source
-from formats.ucla import read
 from skelconv.clean import clean
 from skelconv.clean.scene import Actors, cast_every_body, zero_missing_joints
 from skelconv.clean.ucla import centre_on_first_frame, resample_to_52_frames, to_unit_range
-from skelconv.recording import Recording, Sequence
+from skelconv.store.recording import Recording, Sequence
+from skelformats.reader import ReadOptions, Source
+from skelformats.ucla import read
 from tests.skelconv.scenes import NTU25, TOYOTA13, UCLA20, body, recording
 
 

@@ -13,12 +13,12 @@ import click
 import psutil
 import pytest
 
-from skelconv.cli import cli
-from skelconv.command import run
+from skelconv.cli.command import run
+from skelconv.cli.main import cli
 from tests.skelconv.raw_ucla import write_raw
 from tests.skelconv.test_ingest import tree
 
-COMMAND = [sys.executable, "-c", "from skelconv.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from skelconv.cli.main import main; main()"]
 
 
 def skelconv(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from formats.errors import UnknownNameError
-from formats.reader import Column, Confidence, Dataset, Protocol
 from skelconv.clean import clean
-from skelconv.clean.store import clean_store
+from skelconv.derive.clean import clean_store
 from skelconv.export import ExportError, export_csv, export_ctrgcn, export_parquet, export_pyskl
 from skelconv.export.frames import long_form, long_frames
-from skelconv.store import Store, open_store
+from skelconv.store.store import Store, open_store
+from skelformats.errors import UnknownNameError
+from skelformats.reader import Column, Confidence, Dataset, Protocol
 from tests.skelconv.ntu_text import read_recording
 from tests.skelconv.scenes import body, recording
 from tests.skelconv.side_store import clips, side_store, write
@@ -292,7 +292,7 @@ def _flat_store(path: Path) -> Store:
         columns=(Column("width", "i4", "pixels"), Column("height", "i4", "pixels")),
         protocols=(Protocol("split", "one split"),),
     )
-    from formats.reader import AxisMap
+    from skelformats.reader import AxisMap
 
     return write(
         path,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from formats.errors import UnknownNameError
-from formats.skeleton import Joint, load_skeleton
-from skelconv.synth.human import RATIOS, Body, Controls, Motion, joint_sources, solve
-from skelconv.synth.kinematics import LIMITS, bend_angle, unit
-from skelconv.synth.legwork import GRAVITY
-from skelconv.synth.scene import ACTIONS, Subject, find_action, play, subject
+from skelconv.human.body import RATIOS, Body, Controls, Motion, joint_sources, solve
+from skelconv.human.kinematics import LIMITS, bend_angle, unit
+from skelconv.human.legwork import GRAVITY
+from skelconv.human.scene import ACTIONS, Subject, find_action, play, subject
+from skelformats.errors import UnknownNameError
+from skelformats.skeleton import Joint, load_skeleton
 
 FRAME_RATE = 30.0
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import zarr
 
-from skelconv.executors import SchedulerError, open_executor
-from skelconv.info import StoreError, StoreInfo
-from skelconv.ingest import IngestError, ingest
-from skelconv.plan import Plan, PlanError, make_plan
+from skelconv.ingest.executors import SchedulerError, open_executor
+from skelconv.ingest.ingest import IngestError, ingest
+from skelconv.ingest.plan import Plan, PlanError, make_plan
+from skelconv.store.info import StoreError, StoreInfo
 from tests.skelconv.raw_ucla import write_raw
 
 TAKES = 90
@@ -72,7 +72,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(
     raw: Path, reference: dict[str, str], tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # many small batches, so that they finish out of order
-    monkeypatch.setattr("skelconv.ingest.BATCH_SOURCES", 4)
+    monkeypatch.setattr("skelconv.ingest.ingest.BATCH_SOURCES", 4)
     with open_executor(workers) as (executor, width):
         ingest(plan_of(raw), tmp_path / "out.zarr", executor, width)
     assert tree(tmp_path / "out.zarr") == reference

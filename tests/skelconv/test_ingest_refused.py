@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from skelconv.executors import open_executor
-from skelconv.ingest import IngestError, ingest
-from skelconv.plan import Plan, make_plan
-from skelconv.store import open_store
-from skelconv.summary import describe
+from skelconv.ingest.executors import open_executor
+from skelconv.ingest.ingest import IngestError, ingest
+from skelconv.ingest.plan import Plan, make_plan
+from skelconv.report.summary import describe
+from skelconv.store.store import open_store
 from skelconv.synth import Settings, synthesize
 from skelconv.verify import verify
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from formats.reader import Column, Confidence, Protocol
-from formats.skeleton import SkeletonError, load_skeleton, match_joints
 from skelconv.clean import default_chain
-from skelconv.info import StoreError
-from skelconv.merge import MergeError, merge_stores
-from skelconv.remap import remap_store
-from skelconv.store import Store, open_store
+from skelconv.derive.merge import MergeError, merge_stores
+from skelconv.derive.remap import remap_store
+from skelconv.store.info import StoreError
+from skelconv.store.store import Store, open_store
 from skelconv.verify import verify
+from skelformats.reader import Column, Confidence, Protocol
+from skelformats.skeleton import SkeletonError, load_skeleton, match_joints
 from tests.skelconv.scenes import body, recording
 from tests.skelconv.side_store import DATASET, clip, side_store, write
 from tests.skelconv.stores import dataset, store_of
@@ -271,8 +271,8 @@ class TestRemap:
         assert not list(tmp_path.glob("t.zarr*"))
 
     def test_a_cleaned_store_stays_cleaned(self, tmp_path: Path) -> None:
-        from skelconv.clean.store import clean_store
-        from skelconv.samples import chain_for
+        from skelconv.clean.samples import chain_for
+        from skelconv.derive.clean import clean_store
 
         source = store_of(tmp_path / "ntu.zarr", [recording(body(range(30), 1))])
         clean_store(source, tmp_path / "c.zarr", "sgn")

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skelconv.cli import cli
-from skelconv.command import run
-from skelconv.store import open_store
+from skelconv.cli.command import run
+from skelconv.cli.main import cli
+from skelconv.store.store import open_store
 from tests.skelconv.scenes import body, recording
 from tests.skelconv.side_store import side_store
 from tests.skelconv.stores import store_of

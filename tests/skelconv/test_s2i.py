@@ -13,8 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from formats.errors import UnknownNameError
-from formats.skeleton import load_skeleton
 from skelconv.s2i import (
     Plan,
     S2IError,
@@ -25,6 +23,8 @@ from skelconv.s2i import (
     stream_rows,
 )
 from skelconv.s2i.statistics import ImageMoments
+from skelformats.errors import UnknownNameError
+from skelformats.skeleton import load_skeleton
 
 NTU25 = make_plan(load_skeleton("ntu25"))
 TABLE_14 = {

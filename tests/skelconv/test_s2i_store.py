@@ -15,18 +15,18 @@ import zarr
 from numpy.typing import NDArray
 from PIL import Image
 
-from formats.errors import UnknownNameError
-from formats.reader import Clip, Dataset, Protocol, Track
-from formats.skeleton import SkeletonError, load_skeleton
-from skelconv.info import Provenance, StoreError, StoreInfo
+from skelconv.clean.samples import Samples
 from skelconv.s2i import S2IError, encode, make_plan, stream_rows
 from skelconv.s2i import statistics as s2i_statistics
 from skelconv.s2i.picture import file_name, image_to_rgb, png_bytes, save_images
 from skelconv.s2i.statistics import image_statistics
 from skelconv.s2i.write import encode_store, open_s2i, write_s2i_store
-from skelconv.samples import Samples
-from skelconv.store import open_store
-from skelconv.writer import write_store
+from skelconv.store.info import Provenance, StoreError, StoreInfo
+from skelconv.store.store import open_store
+from skelconv.store.writer import write_store
+from skelformats.errors import UnknownNameError
+from skelformats.reader import Clip, Dataset, Protocol, Track
+from skelformats.skeleton import SkeletonError, load_skeleton
 
 NTU25 = load_skeleton("ntu25")
 PLAN = make_plan(NTU25, (16, 32))

@@ -10,12 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from formats.errors import UnknownNameError
-from formats.skeleton import SkeletonError, match_joints
 from skelconv.clean import Actors, CleaningError, clean
-from skelconv.clean.ucla import to_unit_range
-from skelconv.recording import Recording
-from skelconv.samples import (
+from skelconv.clean.samples import (
     ALL_PERSONS,
     PERSONS,
     Persons,
@@ -25,6 +21,10 @@ from skelconv.samples import (
     merge_persons,
     pack_samples,
 )
+from skelconv.clean.ucla import to_unit_range
+from skelconv.store.recording import Recording
+from skelformats.errors import UnknownNameError
+from skelformats.skeleton import SkeletonError, match_joints
 from tests.skelconv.scenes import NTU25, UCLA20, body, recording
 from tests.skelconv.stores import CLASSES, dataset, store_of
 

@@ -10,16 +10,16 @@ import pytest
 import xarray as xr
 import zarr
 
-from formats.errors import UnknownNameError
-from formats.reader import Column
-from skelconv import schema
-from skelconv.backends import Backend
-from skelconv.clean.store import clean_store
-from skelconv.ingest import ingest
-from skelconv.plan import make_plan
-from skelconv.store import Store, open_store
+from skelconv.derive.clean import clean_store
+from skelconv.ingest.ingest import ingest
+from skelconv.ingest.plan import make_plan
+from skelconv.store import schema
+from skelconv.store.backends import Backend
+from skelconv.store.store import Store, open_store
 from skelconv.synth import synthesize
 from skelconv.verify import verify
+from skelformats.errors import UnknownNameError
+from skelformats.reader import Column
 from tests.skelconv.side_store import DATASET, clip, clips, side_store, write
 
 

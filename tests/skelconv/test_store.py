@@ -17,11 +17,11 @@ import pytest
 import xarray as xr
 import zarr
 
-from formats.errors import UnknownNameError
-from skelconv.info import StoreError
-from skelconv.schema import BASE_COLUMNS
-from skelconv.store import OutOfRangeError, Store, open_store
-from skelconv.summary import describe, folder_bytes, to_json
+from skelconv.report.summary import describe, folder_bytes, to_json
+from skelconv.store.info import StoreError
+from skelconv.store.schema import BASE_COLUMNS
+from skelconv.store.store import OutOfRangeError, Store, open_store
+from skelformats.errors import UnknownNameError
 from tests.data import make_store_v1
 from tests.skelconv.small_store import DATASET, RECORDINGS, SEQUENCES, canonical, make_store
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skelconv.schema import BASE_COLUMNS
-from skelconv.store import open_store
+from skelconv.store.schema import BASE_COLUMNS
+from skelconv.store.store import open_store
 from tests.skelconv.small_store import make_store
 
 PAGE = (Path(__file__).parents[2] / "docs" / "store.md").read_text(encoding="utf-8")

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from formats.errors import UnknownNameError
-from formats.protocols import load_facts
-from formats.reader import Clip, Source, find_reader
-from formats.skeleton import load_skeleton
+from skelconv.human.scene import ACTIONS
 from skelconv.synth import MARKER, SYNTHESIZERS, GroundTruth, Settings, SynthError, synthesize
 from skelconv.synth.ntu import NTU_ACTIONS
-from skelconv.synth.scene import ACTIONS
 from skelconv.synth.text import as_written, skeleton_text
 from skelconv.synth.ucla import UCLA_ACTIONS
+from skelformats.errors import UnknownNameError
+from skelformats.protocols import load_facts
+from skelformats.reader import Clip, Source, find_reader
+from skelformats.skeleton import load_skeleton
 from tests.skelconv.ntu_text import read_recording
 
 CLEAN = Settings(frames=(20, 30), noise=0.0, blemishes=0.0)

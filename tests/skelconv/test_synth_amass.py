@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import skelconv
-from formats.amass import AMASS
-from formats.reader import Clip
-from formats.skeleton import load_skeleton
-from skelconv.ingest import ingest
-from skelconv.plan import make_plan
+from skelconv.ingest.ingest import ingest
+from skelconv.ingest.plan import make_plan
 from skelconv.synth import SYNTHESIZERS, Settings, SynthError, synthesize
 from skelconv.verify.report import verify
+from skelformats.amass import AMASS
+from skelformats.reader import Clip
+from skelformats.skeleton import load_skeleton
 
 COUNT = 10
 MAKER = SYNTHESIZERS["amass"]

@@ -11,12 +11,12 @@ import pytest
 import zarr
 
 import skelconv
-from formats.h36m_cameras import CAMERA_TABLE, CAMERAS, Camera, builtin_cameras, project, to_camera
-from formats.human36m import H36M
-from formats.skeleton import load_skeleton
-from skelconv.ingest import ingest
-from skelconv.plan import make_plan
+from skelconv.ingest.ingest import ingest
+from skelconv.ingest.plan import make_plan
 from skelconv.synth import SYNTHESIZERS, GroundTruth, Settings, SynthError, synthesize
+from skelformats.h36m_cameras import CAMERA_TABLE, CAMERAS, Camera, builtin_cameras, project, to_camera
+from skelformats.human36m import H36M
+from skelformats.skeleton import load_skeleton
 
 SHORT = Settings(frames=(8, 12))
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from formats.reader import Clip, find_reader
-from formats.skeleton import load_skeleton
-from skelconv.ingest import ingest
-from skelconv.plan import make_plan
-from skelconv.store import open_store
+from skelconv.ingest.ingest import ingest
+from skelconv.ingest.plan import make_plan
+from skelconv.store.store import open_store
 from skelconv.synth import SYNTHESIZERS, Settings, SynthError, synthesize
 from skelconv.synth.video import HEIGHT, WIDTH, ScoredTrack, film
+from skelformats.reader import Clip, find_reader
+from skelformats.skeleton import load_skeleton
 
 DATASETS = ("coco", "alphapose", "openpose", "posetrack", "instavariety", "pyskl")
 SPOILT = Settings(frames=(12, 24), blemishes=3.0)

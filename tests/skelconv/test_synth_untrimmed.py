@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from formats.reader import Clip, Track, find_reader
-from skelconv.ingest import ingest
-from skelconv.plan import make_plan
-from skelconv.store import open_store
+from skelconv.human.scene import ACTIONS
+from skelconv.ingest.ingest import ingest
+from skelconv.ingest.plan import make_plan
+from skelconv.store.store import open_store
 from skelconv.synth import SYNTHESIZERS, GroundTruth, Settings, SynthError, TrueTrack, synthesize
 from skelconv.synth.pku import PKU_ACTIONS
-from skelconv.synth.scene import ACTIONS
 from skelconv.synth.toyota import TOYOTA_ACTIONS, TSU_ACTIONS, make_video
 from skelconv.verify import verify
+from skelformats.reader import Clip, Track, find_reader
 
 SPOILT = Settings(frames=(12, 20), blemishes=6.0)
 CLEAN = Settings(frames=(10, 14), noise=0.0, blemishes=0.0)

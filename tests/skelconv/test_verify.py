@@ -15,16 +15,16 @@ import pytest
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from formats.errors import UnknownNameError
-from skelconv import schema
-from skelconv.canonical import canonical_positions
-from skelconv.digest import motion_digest
-from skelconv.info import StoreError
-from skelconv.ingest import ingest
-from skelconv.plan import PlanError, make_plan
-from skelconv.store import open_store
+from skelconv.ingest.ingest import ingest
+from skelconv.ingest.plan import PlanError, make_plan
+from skelconv.store import schema
+from skelconv.store.canonical import canonical_positions
+from skelconv.store.digest import motion_digest
+from skelconv.store.info import StoreError
+from skelconv.store.store import open_store
 from skelconv.verify import verify
 from skelconv.verify.findings import SHOWN_OF_A_KIND, Findings
+from skelformats.errors import UnknownNameError
 from tests.data import make_store_v1
 from tests.skelconv.raw_ucla import write_raw
 from tests.skelconv.small_store import DATASET, RECORDINGS, make_store

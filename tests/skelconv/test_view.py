@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from formats.errors import UnknownNameError
-from formats.skeleton import load_skeleton
-from skelconv.recording import Recording, Sequence
 from skelconv.s2i.write import encode_store
-from skelconv.store import Store
+from skelconv.store.recording import Recording, Sequence
+from skelconv.store.store import Store
 from skelconv.view import ViewError, find_recording, view
 from skelconv.view.animation import MAX_PICTURES, gif, pace
 from skelconv.view.drawing import LEFT, MIDDLE, RIGHT, front_yaw, grid_step, limbs, make_scene, turn
 from skelconv.view.pictures import film_strip
 from skelconv.view.viewer import viewer_fragment, viewer_page
+from skelformats.errors import UnknownNameError
+from skelformats.skeleton import load_skeleton
 from tests.skelconv.small_store import make_store
 from tests.skelconv.stores import store_of
 

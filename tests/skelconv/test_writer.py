@@ -12,10 +12,10 @@ import pytest
 import xarray as xr
 import zarr
 
-from formats.reader import AxisMap, Clip, Column, Confidence, Dataset, Extra, Protocol, SideTable, Track
-from skelconv.digest import motion_digest
-from skelconv.info import Provenance, StoreError
-from skelconv.writer import DuplicateRecordingError, StoreWriter, write_store
+from skelconv.store.digest import motion_digest
+from skelconv.store.info import Provenance, StoreError
+from skelconv.store.writer import DuplicateRecordingError, StoreWriter, write_store
+from skelformats.reader import AxisMap, Clip, Column, Confidence, Dataset, Extra, Protocol, SideTable, Track
 
 DATASET = Dataset(
     name="made-up",

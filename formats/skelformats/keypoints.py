@@ -1,0 +1,306 @@
+"""What the 2D pose formats share: JSON, flat keypoint lists, linking detections, and the layout of a list.
+
+A keypoint list is ``[x0, y0, c0, x1, y1, c1, ...]``: pixels, and how sure the source is. ``0, 0, 0`` is how
+all of these formats write a joint that they do not have; any other triple is kept as it stands.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skelformats.errors import FormatError
+from skelformats.files import find_files
+from skelformats.reader import Confidence, Extra, Option, ReadOptions, Track
+from skelformats.skeleton import load_skeleton
+
+LAYOUTS: Mapping[int, str] = MappingProxyType(
+    {16: "mpii16", 17: "coco17", 25: "openpose25", 26: "halpe26", 133: "coco17", 136: "halpe26"}
+)
+"""Layout of a list of so many keypoints, of which a whole-body list (133, 136) begins with the body."""
+
+AUTO = "auto"
+
+LAYOUT_OPTION = Option(
+    "layout",
+    str,
+    AUTO,
+    "Joint layout of the keypoint lists; auto tells it from the number of keypoints in the first file.",
+    (AUTO, "coco17", "halpe26", "openpose25", "mpii16", "posetrack17", "h36m17"),
+)
+
+SINGLE_OPTION = Option(
+    "single_person",
+    bool,
+    False,
+    "Take detections without a track id for one person, who is alone in each frame.",
+)
+
+MISSING = "x, y and confidence all 0 in the raw list"
+
+SCORE = Confidence("f4", "detector's score of the joint, as the source gives it")
+
+BOX_EXTRA = Extra(
+    "box",
+    ("side",),
+    {"side": ("left", "top", "width", "height")},
+    "f4",
+    "px",
+    "the person's bounding box; NaN where the source has none",
+)
+SCORE_EXTRA = Extra("score", (), {}, "f4", "1", "score of the person; NaN where the source has none")
+
+_LARGEST_PIXEL = 1e7
+_KEYPOINTS = re.compile(rb'"(?:pose_)?keypoints(?:_2d)?"\s*:\s*\[([^\[\]"]*)\]')
+_PEEKED_FILES = 64
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One person in one frame.
+
+    Attributes
+    ----------
+    frame
+        Number of the frame in its recording.
+    body
+        The source's id of the person, or None where it has none.
+    joints
+        (J, 3) float64: x, y, confidence.
+    box
+        (4,) left, top, width, height in pixels, or None.
+    score
+        Score of the whole person; NaN where there is none.
+    columns
+        Values for the table that belong to the person.
+    """
+
+    frame: int
+    body: str | None
+    joints: NDArray[np.float64]
+    box: NDArray[np.float32] | None = None
+    score: float = float("nan")
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a folder's first file shows: is it a bare list, and how many keypoints have its lists."""
+
+    is_list: bool
+    keypoints: int
+
+
+def peek(root: Path) -> Shape | None:
+    """Tell the shape of the first JSON file below ``root`` that has a keypoint list; None where none has.
+
+    Every worker asks this again for every source, so the answer is kept as long as the folder is unchanged.
+    """
+    return _peek(str(root), root.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _peek(root: str, changed: int) -> Shape | None:
+    for name, _ in find_files(Path(root), ".json")[:_PEEKED_FILES]:
+        if shape := _shape(Path(root) / name):
+            return shape
+    return None
+
+
+def _shape(path: Path) -> Shape | None:
+    """Look into one file without parsing it: annotation files have hundreds of megabytes."""
+    if not path.stat().st_size:
+        return None
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        for match in _KEYPOINTS.finditer(text):
+            if match[1].strip():
+                count = match[1].count(b",") + 1
+                return Shape(text[:256].lstrip()[:1] == b"[", count // 3)
+    return None
+
+
+def layout_name(options: ReadOptions, shape: Shape | None, default: str) -> str:
+    """Return the layout that the option asks for, or that the number of keypoints means."""
+    asked = str(options.values.get("layout", AUTO))
+    if asked != AUTO:
+        return asked
+    return LAYOUTS.get(shape.keypoints, default) if shape else default
+
+
+def triples(path: Path, where: str, values: Any, layout: str) -> NDArray[np.float64]:
+    """Return (J, 3) float64 rows x, y, confidence of a flat keypoint list in a layout of J joints.
+
+    Of a whole-body list the rows after the body are left out.
+
+    Raises
+    ------
+    FormatError
+        ``values`` is no list of numbers, or none of this layout.
+    """
+    joints = len(load_skeleton(layout))
+    expected = f"a list of {3 * joints} numbers, x, y and confidence of the {joints} joints of {layout}"
+    if not isinstance(values, list):
+        raise FormatError(path, f"{where} keypoints of type {type(values).__name__}", expected)
+    array = numbers(path, f"{where} keypoints", values, expected)
+    count, rest = divmod(len(values), 3)
+    if rest or (count != joints and not (count in (133, 136) and LAYOUTS[count] == layout)):
+        fitting = LAYOUTS.get(count) if not rest else None
+        hint = f"Add --layout {fitting}, or ingest files of different layouts separately"
+        raise FormatError(
+            path, f"{where} a list of {len(values)} numbers", expected, action=hint if fitting else None
+        )
+    return array.reshape(-1, 3)[:joints]
+
+
+def numbers(path: Path, where: str, values: Sequence[Any], expected: str) -> NDArray[np.float64]:
+    """Return (N,) float64 of a list of plain finite numbers that can be pixels; raises `FormatError`."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of different lengths in the list
+        array = np.zeros((0, 0))
+    if array.ndim != 1 or array.dtype.kind not in "iuf":
+        raise FormatError(path, f"{where} with a value that is no number", expected)
+    result = array.astype(np.float64)
+    if not (np.abs(result) <= _LARGEST_PIXEL).all():
+        raise FormatError(path, f"{where} with {result[np.abs(result).argmax()]:g}", expected)
+    return result
+
+
+def whole(path: Path, where: str, value: Any, least: int = 0, most: int = 2**31 - 2) -> int:
+    """Return a whole number within bounds; a float such as 3.0 counts as one. Raises `FormatError`."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if type(value) is not int or not least <= value <= most:
+        raise FormatError(path, f"{where} {value!r:.40}", f"a whole number from {least} to {most}")
+    return value
+
+
+def identity(path: Path, where: str, value: Any) -> str | None:
+    """Return a track id as text: numbers, text and lists of one of them; None for none (null, -1, [])."""
+    while isinstance(value, list) and len(value) <= 1:
+        value = value[0] if value else None
+    if value is None or value == -1 or value == "":
+        return None
+    if isinstance(value, str):
+        return value
+    return str(whole(path, f"{where} the track id", value, -(2**62), 2**62))
+
+
+def box_of(path: Path, where: str, value: Any) -> NDArray[np.float32] | None:
+    """Return (4,) of a box given as left, top, width, height; None where there is none."""
+    if value is None or value == []:
+        return None
+    expected = "a box of 4 numbers: left, top, width, height"
+    if not isinstance(value, list) or len(value) != 4:
+        raise FormatError(path, f"{where} a box {value!r:.40}", expected)
+    return numbers(path, f"{where} a box", value, expected).astype(np.float32)
+
+
+def score_of(path: Path, where: str, value: Any) -> float:
+    """Return a person's score, NaN for none; lists of one number are taken, too."""
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if value is None or value == []:
+        return float("nan")
+    return float(numbers(path, f"{where} a score", [value], "a number")[0])
+
+
+def check_states(path: Path, where: str, joints: NDArray[np.float64], states: Mapping[int, str]) -> None:
+    """Raise `FormatError` unless the third number of each (J, 3) row is one of the ``states``."""
+    odd = ~np.isin(joints[:, 2], list(states))
+    if odd.any():
+        raise FormatError(
+            path,
+            f"{where} the visibility {joints[odd.argmax(), 2]:g} of joint {odd.argmax()}",
+            "one of " + ", ".join(f"{state} ({meaning})" for state, meaning in states.items()),
+        )
+
+
+def single(path: Path, detections: Sequence[Detection]) -> list[Detection]:
+    """Give detections without an id the id 0; raises `FormatError` where two are in one frame."""
+    seen: set[int] = set()
+    found = []
+    for detection in detections:
+        if detection.body is None:
+            if detection.frame in seen:
+                raise FormatError(
+                    path,
+                    f"several people without a track id in frame {detection.frame}",
+                    "one, as --single-person says",
+                    action="Track the people first, or leave out --single-person",
+                )
+            seen.add(detection.frame)
+            detection = Detection(
+                detection.frame, "0", detection.joints, detection.box, detection.score, detection.columns
+            )
+        found.append(detection)
+    return found
+
+
+def make_tracks(
+    detections: Iterable[Detection],
+    confidence: str,
+    extras: frozenset[str] = frozenset(),
+    more: Callable[[Sequence[Detection]], Mapping[str, NDArray[Any]]] | None = None,
+) -> tuple[Track, ...]:
+    """Link detections to tracks by id, in order of first appearance.
+
+    A detection without any joint is none. Without an id each is a track of its own of one frame, called
+    ``<frame>.<number in the frame>``. An id that comes twice in a frame gives a second track, ``<id>#2``.
+
+    Parameters
+    ----------
+    confidence
+        Dtype of the confidence.
+    extras
+        Which of ``box`` and ``score`` to keep.
+    more
+        Further optional arrays of a track's detections.
+    """
+    linked: dict[str, list[Detection]] = {}
+    times: Counter[tuple[int, str | None]] = Counter()
+    for detection in sorted(detections, key=lambda d: d.frame):
+        if not detection.joints.any():
+            continue
+        times[detection.frame, detection.body] += 1
+        number = times[detection.frame, detection.body]
+        if detection.body is None:
+            body = f"{detection.frame}.{number - 1}"
+        else:
+            body = detection.body if number == 1 else f"{detection.body}#{number}"
+        linked.setdefault(body, []).append(detection)
+    tracks = []
+    for body, found in linked.items():
+        arrays = dict(more(found)) if more else {}
+        if "box" in extras:
+            arrays["box"] = np.stack(
+                [np.full(4, np.nan, np.float32) if d.box is None else d.box for d in found]
+            )
+        if "score" in extras:
+            arrays["score"] = np.array([d.score for d in found], np.float32)
+        position, sure = observed(np.stack([d.joints for d in found]), confidence)
+        frames = np.array([d.frame for d in found], np.int32)
+        tracks.append(Track(body, frames, position, sure, arrays, dict(found[0].columns)))
+    return tuple(tracks)
+
+
+def observed(joints: NDArray[np.float64], confidence: str) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """Split (..., J, 3) rows into positions (..., J, 2), NaN for missing joints, and confidences (..., J)."""
+    position = joints[..., :2].astype(np.float32)
+    position[(joints == 0).all(axis=-1)] = np.nan
+    return position, joints[..., 2].astype(confidence)
+
+
+def recording_name(path: str) -> str:
+    """Name of the recording that a whole file is: its path without the suffix, folders joined by ``__``."""
+    return "__".join(PurePosixPath(path).with_suffix("").parts)

@@ -1,0 +1,132 @@
+"""What every command line of the project shares: errors to exit codes, progress, lists, completion.
+
+Exit codes: 0 done; 1 done, but something was set aside or found wrong; 2 not done, the message says why;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import click
+from click.shell_completion import get_completion_class
+from tqdm import tqdm
+
+from skelformats.errors import SkelconvError
+
+DONE, PROBLEMS, FAILED, INTERRUPTED = 0, 1, 2, 130
+LOG_SECONDS = 10.0
+"""Seconds between progress lines where there is no terminal."""
+
+
+class RunInterruptedError(SkelconvError):
+    """The user stopped a run that can be resumed; the text says how."""
+
+
+class NaturalOrderGroup(click.Group):
+    """Lists its verbs in the order in which they are used, not by the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs as they were added."""
+        return list(self.commands)
+
+
+def run(cli: click.Command, args: list[str] | None = None) -> NoReturn:
+    """Run a command line and exit; an error a user can act on becomes one message, never a traceback."""
+    try:
+        code = cli.main(args=args, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        code = INTERRUPTED
+    except RunInterruptedError as error:
+        click.echo(str(error), err=True)
+        code = INTERRUPTED
+    except SkelconvError as error:
+        click.echo(f"Error: {error}", err=True)
+        code = FAILED
+    except BrokenPipeError:
+        # the reader of our output went away (`skelconv info ... | head`): not an error
+        sys.stderr.close()
+        code = DONE
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"Error: {where}{error.strerror or error}", err=True)
+        code = FAILED
+    sys.exit(code if isinstance(code, int) else DONE)
+
+
+@contextmanager
+def progress(
+    total: int, unit: str, total_bytes: int, quiet: bool = False
+) -> Iterator[Callable[[int, int], None]]:
+    """Yield ``advance(steps, bytes)``: a bar on a terminal, a line every few seconds elsewhere (stderr)."""
+    if quiet:
+        yield lambda steps, size: None
+        return
+    if sys.stderr.isatty():
+        with tqdm(total=total_bytes, unit="B", unit_scale=True, file=sys.stderr) as bar:
+            done = 0
+
+            def advance(steps: int, size: int) -> None:
+                nonlocal done
+                done += steps
+                bar.set_postfix_str(f"{done}/{total} {unit}", refresh=False)
+                bar.update(size)
+
+            yield advance
+        return
+    began = last = time.monotonic()
+    steps_done = bytes_done = 0
+
+    def log(steps: int, size: int) -> None:
+        nonlocal last, steps_done, bytes_done
+        steps_done += steps
+        bytes_done += size
+        now = time.monotonic()
+        if now - last >= LOG_SECONDS or steps_done == total:
+            last = now
+            rate = bytes_done / 1e6 / max(now - began, 1e-9)
+            click.echo(f"{steps_done}/{total} {unit}, {rate:.0f} MB/s", err=True)
+
+    yield log
+
+
+class CommaList(click.ParamType[tuple[str, ...]]):
+    """Words separated by commas: ``color,depth``."""
+
+    name = "LIST"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Split the text; an empty one is an empty list."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(word.strip() for word in str(value).split(",") if word.strip())
+
+
+def completion_command(program: str) -> click.Command:
+    """Make the verb ``completion``, which prints a shell's completion script."""
+
+    @click.command("completion", short_help="Print the completion script of a shell.")
+    @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+    @click.pass_context
+    def completion(ctx: click.Context, shell: str) -> None:
+        variable = f"_{program.upper()}_COMPLETE"
+        kind = get_completion_class(shell)
+        if kind is None:
+            raise click.UsageError(f"no completion for {shell}")
+        click.echo(kind(ctx.find_root().command, {}, program, variable).source())
+
+    completion.help = (
+        f"Print the script that completes {program}'s verbs and options in SHELL.\n\n"
+        f'Example, in ~/.bashrc:\n\n\b\n    eval "$({program} completion bash)"'
+    )
+    return completion

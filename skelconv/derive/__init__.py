@@ -1,0 +1,1 @@
+"""A store from stores: cleaned, remapped, merged."""

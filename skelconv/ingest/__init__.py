@@ -1,0 +1,1 @@
+"""Raw sources to a published store: plan, parse in parallel, journal, publish."""

@@ -1,0 +1,137 @@
+"""The plan of an ingest: which sources, read how, into what shards; and its digest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skelconv.store import schema
+from skelconv.store.digest import plan_digest
+from skelformats.errors import SkelconvError
+from skelformats.reader import Dataset, Reader, ReadOptions, Source, find_reader
+
+
+class PlanError(SkelconvError):
+    """There is nothing to ingest, or it cannot be ingested as asked."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything the bytes of a store depend on.
+
+    Two runs of one plan give the same store, whatever their number of workers or interruptions.
+    """
+
+    dataset: str
+    root: Path
+    sources: tuple[Source, ...]
+    options: ReadOptions
+    shard_frames: int
+    precision: float | None
+    tool: str
+    limit: int | None = None
+    dataset_info: Dataset = field(init=False)
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dataset_info", self.reader.dataset_of(self.root, self.options))
+        object.__setattr__(self, "digest", plan_digest(self.sources, self.settings()))
+
+    def settings(self) -> dict[str, Any]:
+        """Return what besides the source list decides the store's bytes, as plain data."""
+        return {
+            "tool": self.tool,
+            "format_version": schema.FORMAT_VERSION,
+            "dataset": self.dataset,
+            "with": sorted(self.options.extras),
+            "options": {name: _plain(value) for name, value in sorted(self.options.values.items())},
+            "shard_frames": self.shard_frames,
+            "precision": self.precision,
+            "limit": self.limit,
+        }
+
+    @property
+    def reader(self) -> Reader:
+        """The dataset's reader."""
+        return find_reader(self.dataset)
+
+    @property
+    def size(self) -> int:
+        """Bytes in all sources."""
+        return sum(source.size for source in self.sources)
+
+    def describe(self, out: Path) -> str:
+        """Say what would be read and written: the text of ``--dry-run``."""
+        shown = [f"    {source.path}  ({source.size:,} bytes)" for source in self.sources[:5]]
+        if len(self.sources) > len(shown):
+            shown.append(f"    ... and {len(self.sources) - len(shown):,} more")
+        return "\n".join(
+            [
+                f"would read {len(self.sources):,} sources, {self.size / 1e6:,.1f} MB, of "
+                f"{self.dataset_info.title} below {self.root}:",
+                *shown,
+                f"and write {out}{' (which exists)' if out.exists() else ''}",
+                f"plan {self.digest}",
+            ]
+        )
+
+    def command(self) -> str:
+        """Return the command that repeats this ingest, with neutral paths: part of the store's provenance."""
+        words = ["skelconv", "ingest", self.dataset, "RAW", "OUT"]
+        if self.options.extras:
+            words += ["--with", ",".join(sorted(self.options.extras))]
+        defaults = {option.name: option.default for option in self.reader.dataset.options}
+        for name, value in sorted(self.options.values.items()):
+            if value != defaults[name]:
+                # an option that is True is a bare flag
+                words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+        if self.precision is not None:
+            words += ["--precision", f"{self.precision:g}"]
+        if self.shard_frames != schema.SHARD_FRAMES:
+            words += ["--shard-frames", str(self.shard_frames)]
+        if self.limit is not None:
+            words += ["--limit", str(self.limit)]
+        return " ".join(words)
+
+
+def make_plan(
+    dataset: str,
+    root: str | Path,
+    tool: str,
+    extras: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    shard_frames: int = schema.SHARD_FRAMES,
+    precision: float | None = None,
+) -> Plan:
+    """Look for the sources of ``dataset`` below ``root`` and plan their ingest.
+
+    Only names and sizes are read.
+
+    Raises
+    ------
+    UnknownNameError
+        No such dataset, optional array or option.
+    PlanError
+        ``root`` is not a folder, or holds no source of this dataset.
+    """
+    reader = find_reader(dataset)
+    checked = reader.options(extras, **(options or {}))
+    root = Path(root)
+    if not root.is_dir():
+        raise PlanError(f"{root}: found no folder, expected the raw files of {reader.dataset.title}")
+    sources = reader.scan(root, checked)
+    if not sources:
+        raise PlanError(
+            f"{root}: found no source of {dataset}, expected the raw files of {reader.dataset.title}. "
+            f"docs/datasets says how the folders should look; the files come from {reader.dataset.homepage}"
+        )
+    if limit is not None:
+        sources = sources[:limit]
+    return Plan(dataset, root, tuple(sources), checked, shard_frames, precision, tool, limit)
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value

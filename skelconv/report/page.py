@@ -1,0 +1,160 @@
+"""One page about a store and what was learned from it: self-contained HTML that works from disk, offline."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skelconv.extras import need
+from skelconv.report import charts
+from skelconv.report.runs import Run, read_run
+from skelconv.s2i.picture import image_to_rgb, png_bytes
+from skelconv.s2i.read import S2IStore, open_s2i
+from skelconv.store.store import Store, open_store
+from skelconv.view.viewer import viewer_fragment
+
+IMAGES_PER_CLASS = 4
+CLASSES_SHOWN = 12
+TABLE_ROWS = 8
+TABLE_COLUMNS = ("recording", "label", "action", "subject", "camera", "body", "length")
+
+
+def write_report(
+    out: str | Path,
+    store: str | Path,
+    s2i: str | Path | None = None,
+    runs: Sequence[str | Path] = (),
+    title: str = "",
+) -> None:
+    """Write a report page.
+
+    Parameters
+    ----------
+    out
+        The HTML file.
+    store
+        A sequence store: its table, its lengths and labels, one of its recordings to turn and play.
+    s2i
+        An S2I store: images by class.
+    runs
+        Run folders: loss curves, and probe accuracies where the run was probed. Of several runs of one
+        recipe under different seeds, the spread is reported.
+
+    Raises
+    ------
+    SkelconvError
+        A store or run cannot be read, or the extra ``view`` is not installed.
+    """
+    need("jinja2", "view")
+    import jinja2
+
+    opened = open_store(store)
+    read = [read_run(folder) for folder in runs]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("skelconv.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html.j2").render(
+        title=title or opened.info.dataset.title,
+        **_data_section(opened),
+        images=_images(open_s2i(s2i)) if s2i is not None else [],
+        loss=_loss(read),
+        probe=_probe(read),
+    )
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.with_name(out.name + ".partial")
+    aside.write_text(page, encoding="utf-8")
+    aside.replace(out)
+
+
+def _data_section(store: Store) -> dict[str, Any]:
+    table = store.to_frame()
+    columns = [name for name in TABLE_COLUMNS if name in table]
+    actions = table["action"].replace("", "none").value_counts()
+    lengths = table["length"].to_numpy()
+    # the recording of median length, with most bodies among those
+    recordings = table.groupby("recording", sort=False)["length"].agg(["max", "size"])
+    typical = recordings[recordings["max"] >= recordings["max"].median()].sort_values(
+        ["size", "max"], ascending=[False, True], kind="stable"
+    )
+    shown = store.recording(str(typical.index[0]))
+    made = store.info.provenance
+    return {
+        "info": store.info,
+        "facts": {
+            "sequences": f"{made.sequences:,}",
+            "recordings": f"{made.recordings:,}",
+            "frames": f"{made.frames:,}",
+            "joints": f"{len(store.skeleton)} ({store.skeleton.name})",
+            "classes": f"{(actions.index != 'none').sum()}",
+            "set aside": f"{len(made.set_aside):,}",
+        },
+        "table": table[columns]
+        .head(TABLE_ROWS)
+        .rename_axis(index=None, columns="sequence")
+        .to_html(border=0, classes="data"),
+        "lengths": charts.histogram(lengths, "frames in a sequence"),
+        "labels": charts.bars({str(name): int(n) for name, n in actions.head(30).items()}, "sequences"),
+        "splits": {
+            protocol: {part: int((table[f"split_{protocol}"] == part).sum()) for part in ("train", "test")}
+            for protocol in store.info.protocols
+        },
+        "viewer": viewer_fragment([shown], store.skeleton, store.info.frame_rate),
+    }
+
+
+def _images(store: S2IStore) -> list[dict[str, Any]]:
+    """Some images of each class, as data URLs."""
+    table = store.to_frame()
+    rows = []
+    for action in list(dict.fromkeys(table["action"]))[:CLASSES_SHOWN]:
+        numbers = np.flatnonzero((table["action"] == action).to_numpy())[:IMAGES_PER_CLASS]
+        pictures = [
+            base64.b64encode(png_bytes(image_to_rgb(store.images(n, n + 1)[0]))).decode() for n in numbers
+        ]
+        rows.append({"action": action or "none", "pictures": pictures})
+    return rows
+
+
+def _loss(runs: Sequence[Run]) -> str:
+    lines = {
+        run.name: (run.metrics["epoch"].tolist(), run.metrics["loss"].tolist())
+        for run in runs
+        if "loss" in run.metrics
+    }
+    return charts.curves(lines, "epoch", "reconstruction loss") if lines else ""
+
+
+def _probe(runs: Sequence[Run]) -> dict[str, Any] | None:
+    """Accuracies over all seeds of all runs, and by how much the pretrained encoder is ahead."""
+    trained = [score for run in runs for score in run.scores("trained")]
+    untrained = [score for run in runs for score in run.scores("untrained")]
+    probed = [run.probe for run in runs if run.probe is not None]
+    if not trained:
+        return None
+    data = probed[0]["data"]
+    scores = {"pretrained": trained, **({"untrained": untrained} if untrained else {})}
+    return {
+        "chart": charts.accuracies(scores, data["chance"]),
+        "data": data,
+        "rows": [
+            {"name": name, "mean": np.mean(values), "std": _spread(values), "values": values}
+            for name, values in scores.items()
+        ],
+        "margin": np.mean(trained) - np.mean(untrained) if untrained else None,
+        # of the difference of the two means' spreads: what one pair of seeds would scatter by
+        "margin_std": float(np.hypot(_spread(trained), _spread(untrained))) if untrained else None,
+        "runs": len(probed),
+    }
+
+
+def _spread(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

@@ -1,0 +1,1 @@
+"""The sequence store: schema, writing, reading, publishing (docs/store.md)."""

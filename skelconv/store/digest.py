@@ -1,0 +1,32 @@
+"""Digests: of a motion, to find equal ones; of a plan, to know whether two runs would do the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skelformats.reader import Source
+
+
+def motion_digest(position: NDArray[np.float32]) -> str:
+    """Return BLAKE2b-64 of stored positions (T, J, A), as 16 hexadecimal digits.
+
+    Taken over the float32 values as little-endian bytes in C order, every NaN written as the one quiet NaN
+    0x7fc00000: equal digests are equal motions, whatever their recording or frame numbers.
+    """
+    values = np.ascontiguousarray(position, "<f4")
+    values = np.where(np.isnan(values), np.float32("nan"), values).astype("<f4", copy=False)
+    return hashlib.blake2b(values.tobytes(), digest_size=8).hexdigest()
+
+
+def plan_digest(sources: Iterable[Source], settings: dict[str, Any]) -> str:
+    """Return SHA-256 of a source list (paths, sizes, members) and the settings it will be read with."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for source in sources:
+        digest.update(json.dumps([source.path, source.size, *source.members]).encode())
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,68 @@
+"""What a reader is: options, axes, and being found by name."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skelformats.errors import FormatError, SkelconvError, UnknownNameError
+from skelformats.reader import AxisMap, find_reader, reader_names, usable_readers
+
+ORDERS = st.permutations(range(3))
+SIGNS = st.tuples(*[st.sampled_from([-1, 1])] * 3)
+
+
+@given(ORDERS, SIGNS, st.sampled_from([1.0, 0.5, 0.25, 4.0]), st.integers(0, 1000))
+def test_raw_values_come_back_exactly_from_canonical_ones(
+    order: list[int], sign: tuple[int, int, int], scale: float, seed: int
+) -> None:
+    raw = np.random.default_rng(seed).normal(size=(4, 5, 3)).astype(np.float32)
+    axes = AxisMap(tuple(order), sign, scale)
+    canonical = axes.to_canonical(raw)
+    assert canonical.dtype == np.float32
+    for axis in range(3):
+        np.testing.assert_array_equal(canonical[..., axis], sign[axis] * scale * raw[..., order[axis]])
+    np.testing.assert_array_equal(axes.to_raw(canonical), raw)
+
+
+@pytest.mark.parametrize("scale", [0.001, 0.01])
+def test_millimetres_come_back_to_the_last_bit_but_one(scale: float) -> None:
+    """A scale that is no power of two rounds once each way."""
+    raw = np.random.default_rng(0).uniform(-5000, 5000, (1000, 3)).astype(np.float32)
+    back = AxisMap(scale=scale).to_raw(AxisMap(scale=scale).to_canonical(raw))
+    np.testing.assert_array_max_ulp(back, raw, 1)
+
+
+def test_every_installed_reader_works_and_is_found_by_its_name() -> None:
+    readers, problems = usable_readers()
+    assert problems == []
+    assert [reader.name for reader in readers] == list(reader_names())
+    for reader in readers:
+        assert find_reader(reader.name) is reader
+
+
+def test_an_unknown_dataset_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'ntu120'"):
+        find_reader("ntu_120")
+
+
+def test_options_and_optional_arrays_are_checked() -> None:
+    reader = find_reader("ntu120")
+    assert reader.options(("color",)).extras == {"color"}
+    with pytest.raises(UnknownNameError, match="Did you mean 'color'"):
+        reader.options(("colour",))
+    with pytest.raises(UnknownNameError, match="option of ntu120"):
+        reader.options(frame_base=1)
+
+
+def test_a_format_error_says_where_and_what_and_survives_a_worker() -> None:
+    error = FormatError("raw/a.txt", "'x'", "a number", line=7, action="Fetch it again")
+    assert str(error) == "raw/a.txt, line 7: found 'x', expected a number. Fetch it again"
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error)
+    assert isinstance(again, SkelconvError)
+    assert again.line == 7

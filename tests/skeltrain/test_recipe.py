@@ -1,0 +1,200 @@
+"""Recipes say what a run does, and mistakes in them are found before anything else happens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from skelformats.errors import UnknownNameError
+from skeltrain.models.mae import PRESETS
+from skeltrain.recipe import Augment, Optim, PretrainRecipe, ProbeRecipe, Recipe
+from skeltrain.recipe_file import (
+    Override,
+    RecipeError,
+    describe_recipes,
+    differences,
+    load_recipe,
+    read_recipe,
+    recipe_names,
+    recipe_text,
+    to_plain,
+    to_yaml,
+)
+
+KINDS: dict[str, type[Recipe]] = {"pretrain": PretrainRecipe, "probe": ProbeRecipe}
+
+
+def read(text: str, *overrides: str) -> PretrainRecipe:
+    return read_recipe(text, "my.yaml", PretrainRecipe, [Override.parse(o) for o in overrides])
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_is_valid_and_opens_with_its_command(name: str) -> None:
+    text = recipe_text(name)
+    kind = KINDS["probe" if "task: probe" in text else "pretrain"]
+    recipe = load_recipe(name, kind)
+    assert text.startswith("#")
+    verb = "probe" if kind is ProbeRecipe else "pretrain"
+    comment = text[: text.index("task:")]
+    assert f"skeltrain {verb} " in comment
+    assert name in comment
+    assert name in describe_recipes()
+    if isinstance(recipe, PretrainRecipe):
+        assert recipe.model.preset in PRESETS
+
+
+def test_the_papers_settings() -> None:
+    """S2I, Tables 10, 11 and 13."""
+    recipe = load_recipe("s2i_mae_ntu", PretrainRecipe)
+    assert (recipe.optim.batch, recipe.optim.epochs, recipe.optim.warmup) == (512, 800, 40)
+    assert recipe.optim.peak_lr == pytest.approx(3.0e-4)
+    assert (recipe.optim.betas, recipe.optim.weight_decay) == ((0.9, 0.95), 0.05)
+    assert (recipe.model.preset, recipe.model.mask_ratio, recipe.model.norm_pix_loss) == (
+        "vit_base",
+        0.75,
+        False,
+    )
+    probe = load_recipe("s2i_linprobe", ProbeRecipe)
+    assert (probe.optim.name, probe.optim.batch, probe.optim.epochs, probe.optim.warmup) == (
+        "sgd",
+        128,
+        100,
+        10,
+    )
+    assert probe.optim.peak_lr == pytest.approx(0.1)
+    assert load_recipe("s2i_linprobe_ucla", ProbeRecipe).optim.batch == 32
+
+
+def test_a_probe_without_any_setting_is_the_papers() -> None:
+    for name in ("linprobe", "s2i_linprobe"):
+        shipped, default = load_recipe(name, ProbeRecipe), ProbeRecipe()
+        assert shipped.optim == default.optim
+        assert shipped.head == default.head
+
+
+@pytest.mark.parametrize(
+    ("probe", "pretraining"),
+    [
+        ("s2i_linprobe", "s2i_mae_ntu"),
+        ("s2i_linprobe_ucla", "ucla_vits_gpu"),
+    ],
+)
+def test_the_paper_augments_the_probe_as_it_does_pretraining(probe: str, pretraining: str) -> None:
+    """S2I, section A.3; ``linprobe`` leaves it out, to compute features only once."""
+    assert load_recipe(probe, ProbeRecipe).augment == load_recipe(pretraining, PretrainRecipe).augment
+    assert not load_recipe("linprobe", ProbeRecipe).augment.active
+
+
+def test_an_unknown_key_names_file_line_path_and_the_nearest_key() -> None:
+    with pytest.raises(RecipeError) as caught:
+        read("task: pretrain\noptim:\n  batch: 4\n  epoch: 3\n")
+    text = str(caught.value)
+    assert text.startswith("my.yaml, line 4: unknown key 'optim.epoch'. Did you mean 'optim.epochs'?")
+    assert "weight_decay" in text
+
+
+def test_an_unknown_key_at_the_top_and_in_an_override() -> None:
+    with pytest.raises(
+        RecipeError, match=r"line 1: unknown key 'sead'\. Did you mean 'seed'\? Keys at the top"
+    ):
+        read("sead: 3")
+    with pytest.raises(
+        RecipeError, match=r"^--set: unknown key 'model\.presett'\. Did you mean 'model\.preset'"
+    ):
+        read("", "model.presett=vit_tiny")
+
+
+def test_every_mistake_is_listed_at_once() -> None:
+    with pytest.raises(RecipeError) as caught:
+        read("optim:\n  batch: many\n  name: lion\nprecision: fp8\n")
+    lines = sorted(str(caught.value).splitlines())
+    assert lines[0].startswith("my.yaml, line 2: optim.batch: found 'many', expected integer")
+    assert lines[1] == "my.yaml, line 3: optim.name: found 'lion', expected 'adamw' or 'sgd'"
+    assert lines[2].startswith("my.yaml, line 4: precision: found 'fp8'")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optim: 3", r"line 1: optim: found 3, expected a section with the keys name, blr"),
+        ("optim: {batch: 0}", r"optim\.batch: found 0, expected greater than or equal to 1"),
+        ("seed: 1\nseed: 2", r"line 2: the key seed stands here a second time"),
+        ("a: [", r"my\.yaml: this is no YAML: .*line 1"),
+        ("- 1", r"my\.yaml: found a list, expected keys and values"),
+        ("task: probe", r"found a recipe of task 'probe', expected 'pretrain'.*skeltrain probe"),
+        ("augment: {scale: [1.1, 0.9]}", r"scale runs from 1\.1 down to 0\.9"),
+        ("augment: {flip: 1.5}", r"augment\.flip: found 1\.5, expected less than or equal to 1"),
+    ],
+)
+def test_what_a_recipe_cannot_say(text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        read(text)
+
+
+def test_overrides_win_and_make_sections() -> None:
+    recipe = read("optim: {batch: 4}", "optim.batch=64", "data.protocol=xsub", "augment.rotate=[1, 0, 0]")
+    assert recipe.optim.batch == 64
+    assert recipe.data.protocol == "xsub"
+    assert recipe.augment.rotate == (1, 0, 0)
+
+
+def test_numbers_may_be_written_without_a_point() -> None:
+    """YAML 1.1 reads 1e-3 as text."""
+    assert read("optim: {blr: 1e-3}", "optim.min_lr=1e-6").optim.blr == 1e-3
+
+
+@pytest.mark.parametrize("text", ["optim.batch", "=3", "optim.=3", "optim.batch=[1"])
+def test_an_override_that_is_none(text: str) -> None:
+    with pytest.raises(RecipeError, match="--set"):
+        Override.parse(text)
+
+
+def test_an_override_below_a_value() -> None:
+    with pytest.raises(RecipeError, match="seed is a value, not a section"):
+        read("seed: 3", "seed.deep=1")
+
+
+def test_a_recipe_is_a_path_or_a_shipped_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("seed: 5\n")
+    assert load_recipe(path, PretrainRecipe).seed == 5
+    with pytest.raises(RecipeError, match=r"absent\.yaml: the recipe cannot be read"):
+        load_recipe(tmp_path / "absent.yaml", PretrainRecipe)
+    with pytest.raises(UnknownNameError, match="Did you mean 'demo'"):
+        load_recipe("demoo", PretrainRecipe)
+
+
+def test_a_resolved_recipe_reads_back_as_itself() -> None:
+    recipe = read("augment: {rotate: 0.3}\nmodel: {embed_dim: 32}", "optim.blr=2.5e-4")
+    text = to_yaml(recipe, "made by\nhand")
+    assert text.startswith("# made by\n# hand\n")
+    assert read(text) == recipe
+
+
+def test_differences_name_each_key_and_spare_the_free_ones() -> None:
+    old = read("optim: {batch: 4}\ndevice: cpu\ndata: {store: a.zarr}")
+    new = read("optim: {batch: 8}\ndevice: cuda\ndata: {store: b.zarr, stream: bone}")
+    assert differences(to_plain(old), to_plain(new), Recipe.FREE) == [
+        "optim.batch: 4 there, 8 here",
+        "data.stream: 'joint' there, 'bone' here",
+    ]
+    assert differences({"a": 1}, {"b": 2}) == ["a: 1 there, absent here", "b: absent there, 2 here"]
+
+
+def test_the_learning_rate_follows_the_batch_unless_told_otherwise() -> None:
+    assert Optim(blr=0.2, batch=128).peak_lr == pytest.approx(0.1)
+    assert Optim(blr=0.2, batch=128, lr_scale_rule="none").peak_lr == 0.2
+
+
+def test_augmentation_is_active_only_when_it_changes_something() -> None:
+    assert not Augment().active
+    assert not Augment(noise=0.1, noise_probability=0).active
+    for setting in ({"flip": 0.5}, {"rotate": 0.1}, {"scale": (0.9, 1)}, {"translate": 0.1}, {"noise": 0.1}):
+        assert Augment.model_validate(setting).active, setting
+
+
+def test_recipes_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        ProbeRecipe().seed = 3  # type: ignore[misc]

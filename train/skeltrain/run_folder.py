@@ -1,0 +1,107 @@
+"""The folder of a run: recipe.yaml, metrics.csv, tensorboard/, checkpoints/. Who may start or continue it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skelformats.errors import SkelconvError
+from skeltrain.checkpoint import LAST, load_checkpoint
+from skeltrain.recipe import Recipe
+from skeltrain.recipe_file import differences, to_plain, to_yaml
+
+
+class RunError(SkelconvError):
+    """A run cannot start here, cannot be continued, or had to stop."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of what a run leaves behind."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """Every setting of the run, defaults included."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """The table of metrics."""
+        return self.path / "metrics.csv"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.checkpoints / LAST
+
+    def start(self, recipe: Recipe, heading: str) -> None:
+        """Make the folder and write the recipe into it."""
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        aside = self.recipe.with_name("recipe.yaml.partial")
+        aside.write_text(to_yaml(recipe, heading), encoding="utf-8")
+        aside.replace(self.recipe)
+
+
+def claim_run(path: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | None:
+    """Decide whether a run may use a folder; changes nothing.
+
+    Returns
+    -------
+    The checkpoint to go on from, or None for a fresh run.
+
+    Raises
+    ------
+    RunError
+        The folder holds a run and ``resume`` is false, or its recipe differs; the differences are listed.
+    CheckpointError
+        The checkpoint cannot be read.
+    """
+    folder = RunFolder(path)
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path}: found a file, expected the name of a folder. Choose another --out")
+    if folder.last.exists():
+        if not resume:
+            raise RunError(
+                f"{path}: found a run, expected an empty or new folder. Add --resume to continue it, "
+                "or choose another --out"
+            )
+        checkpoint = load_checkpoint(folder.last)
+        check_same(path, checkpoint["card"]["recipe"], recipe)
+        return checkpoint
+    foreign = [entry for entry in path.iterdir() if not _ours(entry)] if path.exists() else []
+    if foreign:
+        raise RunError(
+            f"{path}: found {foreign[0].name}, which belongs to no run, expected an empty or new folder. "
+            "Choose another --out"
+        )
+    return None
+
+
+def check_same(path: Path, old: Mapping[str, Any], recipe: Recipe) -> None:
+    """Raise `RunError` with the differences unless a run's recipe agrees with the one that continues it."""
+    changed = differences(old, to_plain(recipe), recipe.FREE)
+    if changed:
+        listed = "\n".join(f"    {line}" for line in changed)
+        raise RunError(
+            f"{path}: found a run with another recipe, expected the same one. Take the settings back, or "
+            f"choose another --out:\n{listed}"
+        )
+
+
+def _ours(entry: Path) -> bool:
+    """Whether a run that stopped before its first checkpoint may have left this."""
+    return entry.name.removesuffix(".partial") in ("recipe.yaml", "metrics.csv", "tensorboard", "checkpoints")

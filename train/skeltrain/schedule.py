@@ -1,0 +1,146 @@
+"""Learning rate, parameter groups and optimiser, as MAE has them (S2I, tables 10 to 13)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
+from timm.scheduler.cosine_lr import CosineLRScheduler
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from skelformats.errors import SkelconvError, UnknownNameError
+
+#: Batch size for which base learning rates are given (Goyal et al. 2017; MAE, section A.1).
+REFERENCE_BATCH = 256
+
+SCALE_RULES = ("linear", "none")
+OPTIMIZERS = ("adamw", "sgd")
+
+
+class ScheduleError(SkelconvError, ValueError):
+    """Settings of a run that make no schedule."""
+
+
+def scaled_learning_rate(
+    base: float, batch_size: int, accumulation: int = 1, world_size: int = 1, rule: str = "linear"
+) -> float:
+    """Return the learning rate that belongs to an effective batch size.
+
+    Parameters
+    ----------
+    base
+        The learning rate at a batch of 256.
+    batch_size, accumulation, world_size
+        Samples of one forward pass on one device, passes between optimiser steps, number of devices.
+    rule
+        ``linear``: ``base * batch_size * accumulation * world_size / 256``. ``none``: ``base`` itself, for
+        settings that give the learning rate as it is.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such rule.
+    """
+    if rule not in SCALE_RULES:
+        raise UnknownNameError("learning rate rule", rule, SCALE_RULES)
+    if rule == "none":
+        return base
+    return base * batch_size * accumulation * world_size / REFERENCE_BATCH
+
+
+def make_scheduler(
+    optimizer: Optimizer,
+    epochs: int,
+    iterations_per_epoch: int,
+    warmup_epochs: float = 0,
+    min_lr: float = 0.0,
+) -> CosineLRScheduler:
+    """Return MAE's schedule: linear warm-up from 0, then half a cosine down to ``min_lr``.
+
+    With e = n / iterations_per_epoch, counting iterations n from 0 through the whole run:
+    ``lr * e / warmup`` during warm-up, then
+    ``min_lr + (lr - min_lr) * (1 + cos(pi * (e - warmup) / (epochs - warmup))) / 2``, times the parameter
+    group's ``lr_scale`` where it has one.
+
+    Call ``scheduler.step_update(n)`` *before* iteration n, so that the very first iteration has learning rate
+    0 when there is a warm-up. An iteration is one optimiser step, whatever number of forward passes is
+    accumulated for it. The value depends on n alone: resuming needs no saved state.
+
+    Parameters
+    ----------
+    optimizer
+        Its groups' ``lr`` (``initial_lr`` after resuming) is the highest learning rate.
+    epochs, iterations_per_epoch, warmup_epochs
+        Length of the run and of its warm-up, which may be a fraction of an epoch. A warm-up as long as the
+        run never reaches the cosine.
+    min_lr
+        Learning rate at the end of the run, and after it.
+
+    Raises
+    ------
+    ScheduleError
+        If the run has no iterations, or the warm-up is longer than the run.
+    """
+    if epochs < 1 or iterations_per_epoch < 1:
+        raise ScheduleError(
+            f"found a run of {epochs} epochs of {iterations_per_epoch} iterations, "
+            "expected at least one of each. Check that the training split holds a whole batch"
+        )
+    if not 0 <= warmup_epochs <= epochs:
+        raise ScheduleError(
+            f"found {warmup_epochs:g} warm-up epochs in a run of {epochs}, expected from 0 to {epochs}. "
+            "Set warmup_epochs"
+        )
+    decay = (epochs - warmup_epochs) * iterations_per_epoch
+    return CosineLRScheduler(
+        optimizer,
+        # timm wants a cosine, also where the warm-up leaves none. It declares whole numbers, but works with
+        # fractions just as well, which a warm-up of half an epoch may lead to.
+        t_initial=decay or iterations_per_epoch,  # type: ignore[arg-type]
+        lr_min=min_lr,
+        warmup_t=warmup_epochs * iterations_per_epoch,  # type: ignore[arg-type]
+        warmup_lr_init=0.0,
+        warmup_prefix=True,
+        t_in_epochs=False,
+    )
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Split the trainable parameters of ``model`` into those that decay and those that do not.
+
+    Vectors (biases, normalisations) do not decay; matrices do, and so do the class and mask tokens, which are
+    stored with three dimensions: so it is in MAE's pretraining.
+    """
+    return param_groups_weight_decay(model, weight_decay)
+
+
+def make_optimizer(
+    model: nn.Module,
+    name: str,
+    lr: float,
+    weight_decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.95),
+    momentum: float = 0.9,
+) -> Optimizer:
+    """Return an optimiser over the trainable parameters of ``model``, grouped by `parameter_groups`.
+
+    Parameters
+    ----------
+    name
+        ``adamw`` (with ``betas``; S2I, tables 10 to 12) or ``sgd`` (Nesterov, with ``momentum``; S2I,
+        section 4.2 and table 13).
+    lr
+        The highest learning rate, after `scaled_learning_rate`.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such optimiser.
+    """
+    groups = parameter_groups(model, weight_decay)
+    if name == "adamw":
+        return AdamW(groups, lr=lr, betas=betas)
+    if name == "sgd":
+        return SGD(groups, lr=lr, momentum=momentum, nesterov=True)
+    raise UnknownNameError("optimizer", name, OPTIMIZERS)
