@@ -17,7 +17,7 @@ from skeltrain.data.features import FeatureBatches, compute_features
 from skeltrain.data.resident import DataError, Normalise, ResidentBatches, Statistics
 from skeltrain.data.source import open_source
 from skeltrain.distributed import DeviceError
-from skeltrain.metrics import group_mean, mean_class, nearest_neighbour, top1
+from skeltrain.metrics.classification import group_mean, mean_class, nearest_neighbour, top1
 from skeltrain.models.classifier import LinearProbe
 from skeltrain.probe_report import describe_probe
 from skeltrain.recipe import Augment, Head, Optim, PretrainRecipe, ProbeData, ProbeRecipe

@@ -28,7 +28,7 @@ from skeltrain.data.source import open_source
 from skeltrain.distributed import World, describe_device, join_world, require_single_process
 from skeltrain.engine import Job, build_optimizer, fit
 from skeltrain.loggers import CSVLogger, Metrics
-from skeltrain.metrics import group_mean, mean_class, nearest_neighbour, top1
+from skeltrain.metrics.classification import group_mean, mean_class, nearest_neighbour, top1
 from skeltrain.models.classifier import LinearProbe
 from skeltrain.recipe import Data, PretrainRecipe, ProbeRecipe
 from skeltrain.recipe_file import to_plain

@@ -1,0 +1,1 @@
+"""What is minimised: functions of tensors with units and shapes, free of tasks."""
