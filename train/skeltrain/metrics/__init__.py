@@ -1,1 +1,1 @@
-"""How good an answer is: functions of tensors with units and shapes, free of tasks and of averaging over batches."""
+"""How good an answer is: functions of tensors with units and shapes, free of tasks and of batches."""
