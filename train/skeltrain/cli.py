@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,30 +38,66 @@ def cli() -> None:
         skeltrain recipes
         skeltrain pretrain s2i_mae_ntu --store ntu120.zarr --out runs/ntu
         skeltrain probe runs/ntu --untrained --seeds 0,1,2
-        torchrun --nproc-per-node 8 -m skeltrain.cli pretrain s2i_mae_ntu --store ntu120.zarr
+        torchrun --nproc-per-node 8 --no-python skeltrain train s2i_mae_ntu --store ntu120.zarr
     """
 
 
-def _common(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that every verb that runs a recipe has."""
-    options = (
-        click.option("--store", type=click.Path(path_type=Path), help="Sequence store to read."),
-        click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help=SET_HELP),
-        click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N; the recipe's by default."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+STORE = click.option(
+    "--store",
+    "stores",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Sequence store to read; several times for several stores.",
+)
+ONE_STORE = click.option("--store", type=click.Path(path_type=Path), help="Sequence store to read.")
+SET = click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help=SET_HELP)
+DEVICE = click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N; the recipe's by default.")
+OUT = click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of the run; runs/RECIPE by default."
+)
+RESUME = click.option("--resume", is_flag=True, help="Continue the run in that folder.")
+RUN = click.argument("run", type=click.Path(path_type=Path))
+
+
+@cli.command(short_help="Train as a recipe of any task says.")
+@click.argument("recipe")
+@STORE
+@SET
+@DEVICE
+@OUT
+@RESUME
+def train(
+    recipe: str,
+    stores: tuple[Path, ...],
+    settings: tuple[str, ...],
+    device: str | None,
+    out: Path | None,
+    resume: bool,
+) -> None:
+    """Train as RECIPE says: a shipped recipe or a YAML file, of any task that is installed.
+
+    Ctrl-C finishes the step, saves, and says how to go on. With several cards or machines, start the same
+    command through torchrun; the recipe stays as it is.
+
+    \b
+    Example:
+        skeltrain train s2i_mae_ntu --store ntu120.zarr --out runs/ntu
+        skeltrain train my.yaml --store a.zarr --store b.zarr --set optim.epochs=400
+        skeltrain train my.yaml --store a.zarr --store b.zarr --resume
+    """
+    _train(recipe, [], stores, settings, device, out, resume)
 
 
 @cli.command(short_help="Pretrain a model as a recipe says.")
 @click.argument("recipe")
-@_common
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; runs/RECIPE by default.")
-@click.option("--resume", is_flag=True, help="Continue the run in that folder.")
+@STORE
+@SET
+@DEVICE
+@OUT
+@RESUME
 def pretrain(
     recipe: str,
-    store: Path | None,
+    stores: tuple[Path, ...],
     settings: tuple[str, ...],
     device: str | None,
     out: Path | None,
@@ -80,39 +115,24 @@ def pretrain(
         skeltrain pretrain my.yaml --store out.zarr --set optim.epochs=400 --set precision=bf16
         skeltrain pretrain demo --store demo/ntu.zarr --out demo/run --resume
     """
-    _need_extra()
-    from skeltrain.recipe import PretrainRecipe
-    from skeltrain.recipe_file import load_recipe
-    from skeltrain.run import run_recipe
-    from skeltrain.tasks.pretrain import build_pretraining
-
-    recipe, chosen = _choose(recipe, "pretrain", store, device)
-    loaded = load_recipe(recipe, PretrainRecipe, [*chosen, *_overrides(settings, store, device)])
-    folder = out if out is not None else Path("runs") / Path(recipe).stem
-    _conclude(run_recipe(loaded, build_pretraining, folder, resume, f"made by: {_command()}", _say), folder)
+    recipe, chosen = _choose(recipe, "pretrain", stores[0] if stores else None, device)
+    _train(recipe, chosen, stores, settings, device, out, resume, "pretrain")
 
 
 @cli.command(short_help="Train a linear classifier on a frozen pretrained encoder.")
-@click.argument("run", metavar="RUN")
+@RUN
 @click.option(
     "--recipe", default="linprobe", show_default=True, help="Shipped recipe, YAML file, or auto with --store."
 )
-@_common
+@ONE_STORE
+@SET
+@DEVICE
 @click.option("--seeds", type=CommaList(), help="Probe under each of these seeds, such as 0,1,2.")
 @click.option("--untrained", is_flag=True, help="Also probe random encoders of the same architecture.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for probe.json; that of the run by default."
 )
-def probe(
-    run: str,
-    recipe: str,
-    store: Path | None,
-    settings: tuple[str, ...],
-    device: str | None,
-    seeds: tuple[str, ...] | None,
-    untrained: bool,
-    out: Path | None,
-) -> None:
+def probe(run: Path, recipe: str, **options: Any) -> None:
     """Train a linear classifier on the features of a frozen encoder, and test it.
 
     RUN is the folder of a pretraining run, or a checkpoint. The data is what the encoder was pretrained on,
@@ -124,17 +144,94 @@ def probe(
         skeltrain probe runs/ntu/checkpoints/best.pt --store ucla.zarr --set data.protocol=xview
     """
     _need_extra()
-    from skeltrain.probe_report import describe_probe
-    from skeltrain.recipe import ProbeRecipe
     from skeltrain.recipe_file import load_recipe
-    from skeltrain.tasks.probe import run_probe
+    from skeltrain.tasks.probe import ProbeRecipe
+    from skeltrain.tasks.probe_report import describe_probe
+    from skeltrain.tasks.probe_seeds import run_probe
 
-    recipe, _ = _choose(recipe, "probe", store, device)
-    chosen = _overrides(
-        settings, store, device, seeds=list(seeds) if seeds else None, untrained=untrained or None
-    )
-    report = run_probe(load_recipe(recipe, ProbeRecipe, chosen), Path(run), out, _say)
+    store, seeds = options["store"], options["seeds"]
+    recipe, _ = _choose(recipe, "probe", store, options["device"])
+    flags = {"seeds": list(seeds) if seeds else None, "untrained": options["untrained"] or None}
+    chosen = _overrides(options["settings"], () if store is None else (store,), options["device"], **flags)
+    report = run_probe(load_recipe(recipe, ProbeRecipe, chosen), run, options["out"], _log)
     click.echo(describe_probe(report))
+
+
+@cli.command(short_help="Evaluate the model of a run.")
+@RUN
+@ONE_STORE
+@SET
+@DEVICE
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for what is found; the run by default.")
+def evaluate(
+    run: Path, store: Path | None, settings: tuple[str, ...], device: str | None, out: Path | None
+) -> None:
+    """Evaluate the model of RUN, a run folder or a checkpoint, as its task does.
+
+    Prints the metrics, and writes them as evaluation.json with the predictions beside it.
+
+    \b
+    Example:
+        skeltrain evaluate runs/ntu
+        skeltrain evaluate runs/ntu --store ucla.zarr --set data.protocol=xview --out found
+    """
+    _need_extra()
+    from skeltrain.run import evaluate_run
+
+    stores = () if store is None else (store,)
+    for name, found in evaluate_run(run, _overrides(settings, stores, device), out, _log).items():
+        for metric, value in found.metrics.items():
+            click.echo(f"{name}  {metric}  {value:.6g}")
+
+
+@cli.command(short_help="Write what a model makes of each sample of a store.")
+@RUN
+@click.argument("store")
+@click.argument("out", type=click.Path(path_type=Path))
+@DEVICE
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it is there.")
+def embed(run: Path, store: str, out: Path, device: str | None, overwrite: bool) -> None:
+    """Write the features that the model of RUN makes of STORE as OUT, with the table beside them.
+
+    OUT is a zarr group that xarray and pandas open: the array `feature`, a row a sample, and a column of
+    each thing that is known of the sample.
+
+    \b
+    Example:
+        skeltrain embed runs/ntu ucla.zarr features.zarr
+    """
+    _need_extra()
+    from skeltrain.features_store import write_features
+    from skeltrain.run import embed_run
+
+    features, trained = embed_run(run, store, device, _log)
+    write_features(out, features, trained, _command(), overwrite)
+    click.echo(f"{out}: {features.feature.shape[0]:,} samples, {features.feature.shape[1]:,} features each")
+
+
+@cli.command(short_help="Write what a model predicts for a store.")
+@RUN
+@click.argument("store")
+@click.argument("out", type=click.Path(path_type=Path))
+@DEVICE
+def predict(run: Path, store: str, out: Path, device: str | None) -> None:
+    """Write what the model of RUN predicts for each recording of STORE as OUT, a csv table.
+
+    RUN is a run whose task predicts something, such as a probe's (skeltrain train linprobe).
+
+    \b
+    Example:
+        skeltrain train linprobe --set encoder.run=runs/ntu --out runs/ntu_probe
+        skeltrain predict runs/ntu_probe new.zarr labels.csv
+    """
+    _need_extra()
+    from skeltrain.run import predict_run
+
+    table = predict_run(run, store, device, _log)
+    aside = out.with_name(out.name + ".partial")
+    table.to_csv(aside, index=False)
+    aside.replace(out)
+    click.echo(f"{out}: {len(table):,} predictions")
 
 
 @cli.command(short_help="List the shipped recipes, or show one.")
@@ -161,8 +258,31 @@ def _need_extra() -> None:
         need(package, "train")
 
 
+def _train(
+    recipe: str,
+    chosen: list[Any],
+    stores: tuple[Path, ...],
+    settings: tuple[str, ...],
+    device: str | None,
+    out: Path | None,
+    resume: bool,
+    only: str | None = None,
+) -> None:
+    """Run a recipe of a task; with ``only``, of that task and no other."""
+    _need_extra()
+    from skeltrain.recipe_file import load_recipe, recipe_task
+    from skeltrain.run import run_recipe
+    from skeltrain.tasks.registry import find_task
+
+    task = find_task(only or recipe_task(recipe))
+    loaded = load_recipe(recipe, task.recipe, [*chosen, *_overrides(settings, stores, device)])
+    folder = out if out is not None else Path("runs") / Path(recipe).stem
+    _conclude(run_recipe(loaded, task.build, folder, resume, f"made by: {_command()}", _log), folder)
+
+
 def _choose(recipe: str, task: str, store: Path | None, device: str | None) -> tuple[str, list[Any]]:
     """Replace ``auto`` by the shipped recipe that fits; returns its name and what to set in it."""
+    _need_extra()
     from skeltrain.distributed import pick_device
     from skeltrain.recipe_choice import AUTO, choose_recipe
 
@@ -174,15 +294,23 @@ def _choose(recipe: str, task: str, store: Path | None, device: str | None) -> t
         )
     choice, settings = choose_recipe(store, pick_device(device or "auto").startswith("cuda"))
     name = choice.pretrain if task == "pretrain" else choice.probe
-    _say(f"recipe: {name}")
+    _log(f"recipe: {name}")
     return name, settings
 
 
-def _overrides(settings: tuple[str, ...], store: Path | None, device: str | None, **keys: Any) -> list[Any]:
+def _overrides(
+    settings: tuple[str, ...], stores: tuple[Path, ...], device: str | None, **keys: Any
+) -> list[Any]:
     """Turn ``--set``, and the flags that stand for a setting, into overrides; a flag wins."""
     from skeltrain.recipe_file import Override
 
-    flags = {"data.store": None if store is None else str(store), "device": device, **keys}
+    paths = [str(path) for path in stores]
+    flags = {
+        "data.store": paths[0] if len(paths) == 1 else None,
+        "data.stores": [{"store": path} for path in paths] if len(paths) > 1 else None,
+        "device": device,
+        **keys,
+    }
     given = [Override.parse(text) for text in settings]
     return given + [Override(tuple(k.split(".")), v) for k, v in flags.items() if v is not None]
 
@@ -192,7 +320,7 @@ def _conclude(outcome: Outcome, folder: Path) -> None:
     progress = outcome.progress
     if not outcome.interrupted:
         loss = f"loss {outcome.metrics['loss']:.4f}" if outcome.metrics else "it was finished before"
-        _say(
+        _log(
             f"done: {progress.epoch} epochs in {progress.seconds:.0f} s, {loss}; {folder}/checkpoints/last.pt"
         )
         return
@@ -210,10 +338,10 @@ def _command() -> str:
     arguments = shlex.join(sys.argv[1:])
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return f"skeltrain {arguments}"
-    return f"torchrun --nproc-per-node {os.environ['LOCAL_WORLD_SIZE']} -m skeltrain.cli {arguments}"
+    return f"torchrun --nproc-per-node {os.environ['LOCAL_WORLD_SIZE']} --no-python skeltrain {arguments}"
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     if _first():
         click.echo(line, err=True)
 

@@ -56,6 +56,11 @@ class World:
         dist.all_reduce(count)
         return bool(count.item() > 0)
 
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        if self.size > 1:
+            dist.barrier()
+
     def gather(self, value: Any) -> list[Any]:
         """Return every process's value (plain data) to every process, in order of their numbers."""
         if self.size == 1:

@@ -3,48 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from skelformats.errors import SkelconvError
 from skeltrain.distributed import World
-from skeltrain.run_folder import RunError
 
 NEVER = 2**62
 """Number of a step that does not come."""
 
 
+@dataclass
+class NotFiniteError(SkelconvError):
+    """A loss was not a finite number in optimiser step ``number`` of the run, counted from 0."""
+
+    number: int
+
+    def __str__(self) -> str:
+        return f"the loss is not a finite number in step {self.number} of the run (counted from 0)"
+
+
 class Meter:
     """Adds up on the device, and reads the sums only when a row of metrics is due.
 
-    A loss that is no number is noticed then too, with the step in which it first came up.
+    A task may report other metrics for one batch than for another; each is averaged over the batches that
+    have it. A loss that is not a finite number is noticed when a row is due, with the step in which it first
+    came up.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._names: list[str] = []
-        self._row = torch.zeros(0, dtype=torch.float64)
-        self._epoch: dict[str, float] = {}
-        self._steps = self._epoch_steps = self._samples = 0
+        self._sum: dict[str, Tensor] = {}
+        self._weight: dict[str, float] = {}
+        self._epoch: dict[str, list[float]] = {}
+        self._samples = 0
         self._since = 0.0
         self._bad = torch.tensor(NEVER, device=world.device)
 
     def add(self, values: Mapping[str, Tensor], weight: float, number: int) -> None:
-        """Take what the task reported for a batch of optimiser step ``number``; see `Deal.weight`."""
-        if not self._names:
-            self._names = list(values)
-            self._row = torch.zeros(len(values), dtype=torch.float64, device=self._world.device)
-        detached = torch.stack([values[name].detach().double() for name in self._names])
+        """Take what the task reported for a batch of optimiser step ``number``; see `MicroBatch.weight`."""
         # a batch that is lent and counts nothing must not turn a sum into NaN: 0 times infinity is
-        if weight:
-            self._row += detached * weight
+        for name, value in values.items() if weight else ():
+            if name not in self._sum:
+                self._sum[name] = torch.zeros((), dtype=torch.float64, device=self._world.device)
+                self._weight[name] = 0.0
+            self._sum[name] += value.detach().double() * weight
+            self._weight[name] += weight
         bad = torch.where(values["loss"].detach().isfinite(), NEVER, number)
         self._bad = torch.minimum(self._bad, bad)
 
     def finish_step(self, samples: int) -> None:
         """Count an optimiser step over ``samples`` samples in all processes."""
-        self._steps += 1
         self._samples += samples
 
     def finish_row(self, seconds: float) -> dict[str, float]:
@@ -52,51 +64,68 @@ class Meter:
 
         Raises
         ------
-        RunError
-            A loss was no number.
+        NotFiniteError
+            A loss was not a finite number.
         """
-        self.check()
-        means = (self._world.mean(self._row) / max(self._steps, 1)).tolist()
-        row = dict(zip(self._names, means, strict=True))
-        for name, mean in row.items():
-            self._epoch[name] = self._epoch.get(name, 0.0) + mean * self._steps
-        self._epoch_steps += self._steps
+        weights = self._gather()
+        row = {}
+        if weights:
+            zero = torch.zeros((), dtype=torch.float64, device=self._world.device)
+            sums = self._world.mean(torch.stack([self._sum.get(name, zero) for name in weights])).tolist()
+            for (name, weight), total in zip(weights.items(), sums, strict=True):
+                mean = row[name] = total / weight
+                of_epoch = self._epoch.setdefault(name, [0.0, 0.0])
+                of_epoch[0] += mean * weight
+                of_epoch[1] += weight
         rate = self._samples / max(seconds - self._since, 1e-9)
-        self._row.zero_()
-        self._steps = self._samples = 0
+        self._sum, self._weight = {}, {}
+        self._samples = 0
         self._since = seconds
         return {**row, "samples_per_second": rate}
 
     def finish_epoch(self) -> dict[str, float]:
         """Return the means of the epoch, whose last row is finished."""
-        means = {name: total / max(self._epoch_steps, 1) for name, total in self._epoch.items()}
-        self._epoch, self._epoch_steps = {}, 0
+        means = {name: total / weight for name, (total, weight) in self._epoch.items()}
+        self._epoch = {}
         return means
 
     def check(self) -> None:
-        """Raise `RunError` if a loss was no number, in any process."""
-        bad = min(self._world.gather(int(self._bad)))
-        if bad < NEVER:
-            raise RunError(
-                f"the loss is not a finite number in step {bad} of the run (counted from 0). The checkpoints "
-                "on disk are from before. Start again with a lower optim.blr, a longer optim.warmup, "
-                "optim.clip_grad=1.0, or precision=fp32"
-            )
+        """Raise `NotFiniteError` if a loss was not a finite number, in any process."""
+        self._gather()
 
     def state(self) -> dict[str, Any]:
         """Return the sums of this process as plain data."""
         return {
-            "names": list(self._names),
-            "row": self._row.tolist(),
-            "epoch": dict(self._epoch),
-            "counts": [self._steps, self._epoch_steps, self._samples],
+            "sum": {name: float(value) for name, value in self._sum.items()},
+            "weight": dict(self._weight),
+            "epoch": {name: list(pair) for name, pair in self._epoch.items()},
+            "samples": self._samples,
             "since": self._since,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
-        self._names = list(state["names"])
-        self._row = torch.tensor(state["row"], dtype=torch.float64, device=self._world.device)
-        self._epoch = dict(state["epoch"])
-        self._steps, self._epoch_steps, self._samples = state["counts"]
+        device = self._world.device
+        self._sum = {
+            name: torch.tensor(value, dtype=torch.float64, device=device)
+            for name, value in state["sum"].items()
+        }
+        self._weight = dict(state["weight"])
+        self._epoch = {name: list(pair) for name, pair in state["epoch"].items()}
+        self._samples = state["samples"]
         self._since = float(state["since"])
+
+    def _gather(self) -> dict[str, float]:
+        """Return, by name, the mean over processes of the weight that each metric has come with.
+
+        The weights of a step add up to the number of processes: rounded, they are whole steps again.
+        """
+        told = self._world.gather((int(self._bad), self._weight))
+        bad = min(first for first, _ in told)
+        if bad < NEVER:
+            raise NotFiniteError(bad)
+        total: dict[str, float] = {}
+        for _, weights in told:
+            for name, weight in weights.items():
+                total[name] = total.get(name, 0.0) + weight
+        return {name: round(weight / self._world.size, 9) for name, weight in total.items()}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -40,7 +42,9 @@ class Override:
         try:
             return cls(key, yaml.safe_load(value))
         except yaml.YAMLError as error:
-            raise RecipeError(f"--set {text}: the value is no YAML ({_first_line(error)})") from error
+            raise RecipeError(f"--set {text}: the value is not YAML ({_first_line(error)})") from error
+        except (ValueError, RecursionError) as error:
+            raise RecipeError(f"--set {text[:80]}: the value cannot be read ({error})") from error
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -75,30 +79,31 @@ def load_recipe(where: str | Path, kind: type[R], overrides: Iterable[Override] 
     UnknownNameError
         No shipped recipe has this name.
     RecipeError
-        The file cannot be read, is no YAML, is of another task, has a key that does not exist or a value of
+        The file cannot be read, is not YAML, is of another task, has a key that does not exist or a value of
         the wrong kind.
     """
-    text = str(where)
-    if "/" in text or text.endswith((".yaml", ".yml")):
-        path = Path(text)
-        try:
-            return read_recipe(path.read_text(encoding="utf-8"), str(path), kind, overrides)
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: the recipe cannot be read ({error})") from error
-    return read_recipe(recipe_text(text), f"recipe {text}", kind, overrides)
+    name, text = _source(where)
+    return read_recipe(text, name, kind, overrides)
+
+
+def recipe_task(where: str | Path) -> str:
+    """Return the task that a recipe names; its other keys are not looked at.
+
+    Raises
+    ------
+    UnknownNameError, RecipeError
+        As `load_recipe`; or the recipe names no task.
+    """
+    name, text = _source(where)
+    task = _parse(text, name)[1].get("task")
+    if not isinstance(task, str):
+        raise RecipeError(f"{name}: found no key 'task', expected the task that it is a recipe of")
+    return task
 
 
 def read_recipe(text: str, where: str, kind: type[R], overrides: Iterable[Override] = ()) -> R:
     """Check the YAML ``text`` that came from ``where``; raises `RecipeError`."""
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{where}: this is no YAML: {_first_line(error)}") from error
-    if values is None:
-        values = {}
-    if not isinstance(values, dict):
-        raise RecipeError(f"{where}: found a {type(values).__name__}, expected keys and values")
+    root, values = _parse(text, where)
     places: dict[Key, str] = {}
     for key, line in _lines(root):
         if key in places:
@@ -112,6 +117,27 @@ def read_recipe(text: str, where: str, kind: type[R], overrides: Iterable[Overri
         return kind.model_validate(values)
     except ValidationError as error:
         raise RecipeError(_explain(error, kind, places, where)) from error
+
+
+def from_plain(values: Mapping[str, Any], where: str, kind: type[R]) -> R:
+    """Check the settings of a recipe that was kept as plain data; raises `RecipeError`."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(
+            f"{_explain(error, kind, {}, where)}\nIt was written by another version of skelconv, or edited: "
+            "use that version, or train again"
+        ) from error
+    except RecursionError as error:
+        raise RecipeError(f"{where}: found settings nested without end, expected a recipe") from error
+
+
+def with_overrides(values: Mapping[str, Any], overrides: Iterable[Override]) -> dict[str, Any]:
+    """Return settings, kept as plain data, with some of them changed; raises `RecipeError`."""
+    changed = deepcopy(dict(values))
+    for override in overrides:
+        _assign(changed, override)
+    return changed
 
 
 def to_plain(recipe: Recipe) -> dict[str, Any]:
@@ -131,7 +157,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], free: Iterable[s
     allowed = tuple(free)
 
     def is_free(key: str) -> bool:
-        return any(key == name or key.startswith(name + ".") for name in allowed)
+        return any(fnmatchcase(key, name) or fnmatchcase(key, f"{name}.*") for name in allowed)
 
     keys = [key for key in {**a, **b} if not is_free(key) and a.get(key, ...) != b.get(key, ...)]
     return [f"{key}: {_shown(a, key)} there, {_shown(b, key)} here" for key in keys]
@@ -143,6 +169,8 @@ def _shown(values: Mapping[str, Any], key: str) -> str:
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
+        if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            value = {str(number): item for number, item in enumerate(value)}
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{key}.")
         else:
@@ -169,6 +197,36 @@ def _assign(values: dict[str, Any], override: Override) -> None:
             raise RecipeError(f"--set {'.'.join(override.key)}: {name} is a value, not a section")
         values = inner
     values[last] = override.value
+
+
+def _source(where: str | Path) -> tuple[str, str]:
+    """Return what to call a recipe, and its text."""
+    text = str(where)
+    if "/" not in text and not text.endswith((".yaml", ".yml")):
+        return f"recipe {text}", recipe_text(text)
+    path = Path(text)
+    try:
+        return str(path), path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: the recipe cannot be read ({error})") from error
+
+
+def _parse(text: str, where: str) -> tuple[yaml.Node | None, dict[str, Any]]:
+    """Return the YAML tree, which knows lines, and its values."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{where}: this is not YAML: {_first_line(error)}") from error
+    except RecursionError as error:
+        raise RecipeError(f"{where}: found settings nested without end, expected a recipe") from error
+    except ValueError as error:  # such as a date that does not exist
+        raise RecipeError(f"{where}: found a value that YAML cannot read ({error})") from error
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise RecipeError(f"{where}: found a {type(values).__name__}, expected keys and values")
+    return root, values
 
 
 def _check_task(values: Mapping[str, Any], kind: type[Recipe], where: str) -> None:
@@ -206,14 +264,25 @@ def _problem(type_: str, message: str, value: Any, key: Key, kind: type[Recipe])
 
 
 def _keys_at(kind: type[BaseModel], key: Key) -> list[str]:
-    """Names of the settings in the section at ``key``."""
+    """Names of the settings in the section at ``key``; numbers in it count the entries of a list."""
     model = kind
     for part in key:
-        inner = model.model_fields[part].annotation
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        if part.isdigit():
+            continue
+        if part not in model.model_fields:
+            return []
+        inner = _section_in(model.model_fields[part].annotation)
+        if inner is None:
             return []
         model = inner
     return list(model.model_fields)
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """Find the section in an annotation such as ``Section | None`` or ``tuple[Section, ...]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_section_in, get_args(annotation))), None)
 
 
 def _first_line(error: yaml.YAMLError) -> str:

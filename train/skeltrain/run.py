@@ -1,117 +1,193 @@
-"""From a recipe to a run: folder, processes, data, loggers, engine; for every task that trains a network."""
+"""From a recipe to a run: folder, processes, data, loggers, engine; for every task."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from skeltrain.data.source import Source, open_source
-from skeltrain.distributed import World, describe_device, join_world
-from skeltrain.engine import Job, Outcome, fit
+import numpy as np
+import orjson
+import pandas as pd
+
+from skeltrain.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, load_newest
+from skeltrain.distributed import join_world, require_single_process
+from skeltrain.engine import Evaluation, Job, Outcome, evaluate, fit
 from skeltrain.loggers import CSVLogger, Logger, ProgressLogger, TensorBoardLogger
-from skeltrain.recipe import TrainRecipe
+from skeltrain.recipe import Recipe
+from skeltrain.recipe_file import Override, from_plain, with_overrides
 from skeltrain.run_folder import RunError, RunFolder, claim_run
+from skeltrain.tasks.registry import Context, Features, Log, Task, Trained, find_task
+from skeltrain.timeline import Timeline
 
-R = TypeVar("R", bound=TrainRecipe)
+R = TypeVar("R", bound=Recipe)
 
-Say = Callable[[str], None]
-Checkpoint = Mapping[str, Any]
-Build = Callable[[R, Source, World, Checkpoint | None, Say], Job]
-"""Puts task, batches and optimiser together; the checkpoint is the one to resume from."""
+Build = Callable[[R, Context], Job]
+"""Puts a task's module, loader and optimiser together."""
 
 
 def run_recipe(
     recipe: R,
-    build: Build[R],
-    out: Path,
+    build: Build[R] | None = None,
+    out: Path = Path("run"),
     resume: bool = False,
     heading: str = "",
-    say: Say | None = None,
+    log: Log | None = None,
 ) -> Outcome:
     """Train as a recipe says, in a folder of its own.
 
     Parameters
     ----------
     build
-        The task's.
+        The task's; by default that of the registered task that the recipe names.
     out
         Folder of the run.
     resume
         Continue the run in that folder.
     heading
         Comment for the resolved recipe: the command that made it.
-    say
+    log
         Takes lines for the user, in the primary process.
 
     Raises
     ------
     SkelconvError
         Of the kind that fits: the folder is taken, the store cannot be read, the model cannot be built, a
-        device is missing, the loss is no number.
+        device is missing, the loss is not a number.
     """
+    build = build or find_task(recipe.task).build
     with join_world(recipe.device) as world:
-        tell: Say = say if say is not None and world.primary else _silent
-        checkpoint = claim_run(out, recipe, resume)
+        tell: Log = log if log is not None and world.primary else _silent
+        checkpoint = claim_run(out, recipe, resume, tell)
         # nobody writes before everybody has looked
-        world.any(False)
-        source = open_source(recipe.data, world.device)
-        for line in describe_source(source, world):
-            tell(line)
-        if checkpoint is not None:
-            check_data(out, checkpoint["card"]["store"], source.identity)
-        job = build(recipe, source, world, checkpoint, tell)
+        world.barrier()
+        job = build(recipe, Context(world, checkpoint, tell))
+        timeline = Timeline.of(job.loader, recipe.optim)
         step = 0
         if checkpoint is not None:
             progress = checkpoint["progress"]
-            step = progress["epoch"] * job.batches.steps + progress["step"]
+            step = timeline.number(progress["epoch"], progress["step"])
             tell(f"resuming after {progress['epoch']} epochs and {progress['step']} steps")
         folder = RunFolder(out)
         loggers: Sequence[Logger] = ()
         if world.primary:
             folder.start(recipe, heading)
-            loggers = open_loggers(folder, recipe, job.batches.steps, step)
+            loggers = open_loggers(folder, recipe, timeline.total, step)
         try:
-            return fit(job, world, loggers, folder, checkpoint)
+            outcome = fit(job, world, loggers, folder, checkpoint)
         finally:
             for logger in loggers:
                 logger.close()
+        if world.primary and outcome.evaluations:
+            write_evaluations(folder, outcome.evaluations)
+        return outcome
 
 
-def open_loggers(folder: RunFolder, recipe: TrainRecipe, steps: int, step: int) -> list[Logger]:
-    """Open what takes the metrics of a run; ``steps`` an epoch, ``step`` already done."""
+def open_loggers(folder: RunFolder, recipe: Recipe, total: int, step: int) -> list[Logger]:
+    """Open what takes the metrics of a run of ``total`` optimiser steps, ``step`` of them already done."""
     loggers: list[Logger] = [
         CSVLogger(folder.metrics, step),
-        ProgressLogger(steps * recipe.optim.epochs, step, recipe.task),
+        ProgressLogger(total, step, recipe.task),
     ]
     if recipe.log.tensorboard:
         loggers.append(TensorBoardLogger(folder.tensorboard, step))
     return loggers
 
 
-def describe_source(source: Source, world: World) -> list[str]:
-    """Say what data is used, and where."""
-    data = source.data
-    processes = "1 process" if world.size == 1 else f"{world.size} processes"
-    lines = [
-        f"data: {len(data)} samples of {source.identity['dataset']} ({data.skeleton.name}), "
-        f"chain {source.chain}",
-        f"device: {describe_device(world.device)['device']}, {processes}",
-    ]
-    if source.set_aside:
-        name, reason = source.set_aside[0]
-        lines.append(f"set aside: {len(source.set_aside)} recordings, such as {name}: {reason}")
-    return lines
+def evaluate_run(
+    where: Path,
+    overrides: Sequence[Override] = (),
+    out: Path | None = None,
+    log: Log = lambda line: None,
+) -> dict[str, Evaluation]:
+    """Run the evaluators of a run's task on its weights, and write what they found.
+
+    Parameters
+    ----------
+    where
+        A run folder or a checkpoint.
+    overrides
+        Settings of the recipe that differ from those of the training: another store, another protocol.
+    out
+        Folder for ``evaluation.json`` and the predictions; the run's by default.
+
+    Raises
+    ------
+    SkelconvError
+        Of the kind that fits; `RunError` for a task that has nothing to evaluate.
+    """
+    require_single_process("an evaluation")
+    with use(where, overrides, log) as (task, recipe, trained):
+        moved = any(override.key[0] == "data" for override in overrides)
+        job = task.build(recipe, Context(trained.world, trained.checkpoint, log, same_data=not moved))
+        if not job.evaluators:
+            raise RunError(f"{trained.path}: found task {task.name!r}, which has nothing to evaluate")
+        found = evaluate(job, trained.world, trained.checkpoint)
+        folder = RunFolder(out if out is not None else run_of(trained.path))
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_evaluations(folder, found)
+    return found
 
 
-def check_data(out: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Raise `RunError` unless a store holds the data that a run began with."""
-    changed = [f"{k}: {there.get(k)!r} there, {here[k]!r} here" for k in here if there.get(k) != here[k]]
-    if changed:
-        raise RunError(
-            f"{out}: found a run on other data ({'; '.join(changed)}), expected the store it began with. "
-            "Give that store, or choose another --out"
-        )
+def embed_run(
+    where: Path, store: str, device: str | None, log: Log = lambda line: None
+) -> tuple[Features, Trained]:
+    """Return the features that a run's model makes of the samples of a store; raises `SkelconvError`."""
+    with use(where, _on(device), log) as (task, _, trained):
+        if task.embed is None:
+            raise RunError(
+                f"{trained.path}: found task {task.name!r}, whose models make no features of a store"
+            )
+        return task.embed(trained, store), trained
+
+
+def predict_run(where: Path, store: str, device: str | None, log: Log = lambda line: None) -> pd.DataFrame:
+    """Return what a run's model predicts for a store, as a table; raises `SkelconvError`."""
+    with use(where, _on(device), log) as (task, _, trained):
+        if task.predict is None:
+            raise RunError(
+                f"{trained.path}: found task {task.name!r}, whose models predict nothing for a store"
+            )
+        return task.predict(trained, store)
+
+
+@contextmanager
+def use(where: Path, overrides: Sequence[Override], log: Log) -> Iterator[tuple[Task[Any], Recipe, Trained]]:
+    """Open a run folder or checkpoint: its task, its recipe with overrides, and its weights."""
+    path = find_checkpoint(where)
+    checkpoint: Checkpoint = load_checkpoint(path) if where.is_file() else load_newest(path, log)
+    metadata = checkpoint["metadata"]
+    task = find_task(metadata["task"])
+    origin = f"the recipe in {path}"
+    recipe = from_plain(with_overrides(metadata["recipe"], overrides), origin, task.recipe)
+    with join_world(recipe.device) as world:
+        yield task, recipe, Trained(path, checkpoint, world, log)
+
+
+def write_evaluations(folder: RunFolder, evaluations: Mapping[str, Evaluation]) -> None:
+    """Write the metrics of evaluations as JSON, and the predictions of each as ``.npz``."""
+    for name, found in evaluations.items():
+        if found.predictions:
+            path = folder.predictions(name)
+            aside = path.with_name(path.name + ".partial")
+            with aside.open("wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **found.predictions)
+            aside.replace(path)
+    metrics = {name: dict(found.metrics) for name, found in evaluations.items()}
+    aside = folder.evaluation.with_name(folder.evaluation.name + ".partial")
+    aside.write_bytes(orjson.dumps(metrics, option=orjson.OPT_INDENT_2))
+    aside.replace(folder.evaluation)
+
+
+def run_of(checkpoint: Path) -> Path:
+    """Return the run folder that a checkpoint lies in, or the folder it lies in when that is no run's."""
+    folder = checkpoint.parent
+    return folder.parent if folder.name == "checkpoints" else folder
+
+
+def _on(device: str | None) -> list[Override]:
+    return [] if device is None else [Override(("device",), device)]
 
 
 def _silent(line: str) -> None:

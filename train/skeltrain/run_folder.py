@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from skelformats.errors import SkelconvError
-from skeltrain.checkpoint import LAST, load_checkpoint
+from skeltrain.checkpoint import LAST, Checkpoint, load_newest
 from skeltrain.recipe import Recipe
-from skeltrain.recipe_file import differences, to_plain, to_yaml
+from skeltrain.recipe_file import differences, from_plain, to_plain, to_yaml
 
 
 class RunError(SkelconvError):
@@ -48,6 +48,15 @@ class RunFolder:
         """The newest checkpoint."""
         return self.checkpoints / LAST
 
+    @property
+    def evaluation(self) -> Path:
+        """The metrics of the evaluations after the last epoch."""
+        return self.path / "evaluation.json"
+
+    def predictions(self, name: str) -> Path:
+        """Arrays of what an evaluation predicted."""
+        return self.path / f"predictions_{name}.npz"
+
     def start(self, recipe: Recipe, heading: str) -> None:
         """Make the folder and write the recipe into it."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -56,8 +65,15 @@ class RunFolder:
         aside.replace(self.recipe)
 
 
-def claim_run(path: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | None:
+def claim_run(
+    path: Path, recipe: Recipe, resume: bool, log: Callable[[str], None] = lambda line: None
+) -> Checkpoint | None:
     """Decide whether a run may use a folder; changes nothing.
+
+    Parameters
+    ----------
+    log
+        Takes a line for the user where a damaged checkpoint is passed over.
 
     Returns
     -------
@@ -79,8 +95,8 @@ def claim_run(path: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | None
                 f"{path}: found a run, expected an empty or new folder. Add --resume to continue it, "
                 "or choose another --out"
             )
-        checkpoint = load_checkpoint(folder.last)
-        check_same(path, checkpoint["card"]["recipe"], recipe)
+        checkpoint = load_newest(folder.last, log)
+        check_same(path, checkpoint["metadata"]["recipe"], recipe)
         return checkpoint
     foreign = [entry for entry in path.iterdir() if not _ours(entry)] if path.exists() else []
     if foreign:
@@ -93,7 +109,9 @@ def claim_run(path: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | None
 
 def check_same(path: Path, old: Mapping[str, Any], recipe: Recipe) -> None:
     """Raise `RunError` with the differences unless a run's recipe agrees with the one that continues it."""
-    changed = differences(old, to_plain(recipe), recipe.FREE)
+    # a setting that came later than the run has the value that it had unsaid
+    began = to_plain(from_plain(old, f"the recipe of the run in {path}", type(recipe)))
+    changed = differences(began, to_plain(recipe), recipe.FREE)
     if changed:
         listed = "\n".join(f"    {line}" for line in changed)
         raise RunError(
@@ -104,4 +122,6 @@ def check_same(path: Path, old: Mapping[str, Any], recipe: Recipe) -> None:
 
 def _ours(entry: Path) -> bool:
     """Whether a run that stopped before its first checkpoint may have left this."""
-    return entry.name.removesuffix(".partial") in ("recipe.yaml", "metrics.csv", "tensorboard", "checkpoints")
+    names = ("recipe.yaml", "metrics.csv", "tensorboard", "checkpoints", "evaluation.json")
+    name = entry.name.removesuffix(".partial")
+    return name in names or (name.startswith("predictions_") and name.endswith(".npz"))

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from skelformats.skeleton import Skeleton
-from skeltrain.recipe import Augment
+from skeltrain.sections import Augment
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,10 @@ class Draw:
     shift: Tensor
     noise: Tensor
 
-    def take(self, part: slice, device: torch.device) -> Draw:
-        """Keep the samples of ``part``, on ``device``."""
-        kept = (value[part].to(device) for value in (self.flip, self.matrix, self.shift, self.noise))
+    def take(self, part: slice | NDArray[np.intp], device: torch.device) -> Draw:
+        """Keep the samples of ``part``, a stretch or the number of each, on ``device``."""
+        chosen = part if isinstance(part, slice) else torch.from_numpy(part)
+        kept = (value[chosen].to(device) for value in (self.flip, self.matrix, self.shift, self.noise))
         return Draw(*kept)
 
 

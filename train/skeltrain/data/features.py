@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from skeltrain.data.batch import Batch, Deck
-from skeltrain.data.resident import Normalise, Resident, chunks
+from skeltrain.data.images import Images, Normalise, chunks
+from skeltrain.data.sampler import MicroBatch
 from skeltrain.distributed import autocast
 from skeltrain.models.encoder import features
 
@@ -23,7 +23,7 @@ FEATURE_BATCH = 128
 def compute_features(
     encoder: VisionTransformer,
     pool: str,
-    data: Resident,
+    data: Images,
     normalise: Normalise,
     index: NDArray[np.int64],
     precision: str,
@@ -38,21 +38,26 @@ def compute_features(
     return torch.cat(found)
 
 
-class FeatureBatches:
-    """Batches whose ``image`` is a feature (N, D) instead; the deck deals out row numbers of the features."""
+@dataclass(frozen=True)
+class FeatureBatch:
+    """Features (N, D) float32 and labels (N,) int64 of samples; ``index`` and ``micro`` as `ImageBatch` has
+    them.
+    """
 
-    def __init__(self, features: Tensor, label: Tensor, deck: Deck) -> None:
+    feature: Tensor
+    label: Tensor
+    index: Tensor
+    micro: MicroBatch
+
+
+class FeatureCollator:
+    """Takes out features that were computed before; the sampler deals out their row numbers."""
+
+    def __init__(self, features: Tensor, label: Tensor) -> None:
         self._features = features
         self._label = label
-        self._deck = deck
 
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of an epoch."""
-        return self._deck.steps
-
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch, from optimiser step ``first`` on."""
-        for deal in self._deck.epoch(epoch, first):
-            index = torch.from_numpy(deal.own).to(self._features.device)
-            yield Batch(self._features[index], self._label[index], index, deal)
+    def __call__(self, micro: MicroBatch) -> FeatureBatch:
+        """Collate the micro batch's own rows."""
+        index = torch.from_numpy(micro.own).to(self._features.device)
+        return FeatureBatch(self._features[index], self._label[index], index, micro)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from skeltrain.models.encoder import features, find_pool
+from skeltrain.models.registry import Family, build, find_family
 
 #: Standard deviation of the head's first weights, and the normalisation's epsilon (MAE's linear probing).
 HEAD_STD = 0.01
@@ -72,3 +74,16 @@ class LinearProbe(nn.Module):
         """Return logits ``(N, classes)`` of features ``(N, D)``, float32 even under autocast."""
         with torch.autocast(feature.device.type, enabled=False):
             return self.head(self.norm(feature.to(self.head.weight.dtype)))
+
+
+def build_linear_probe(
+    encoder: Mapping[str, Any], classes: int, head_bn: bool = True, pool: str = "token"
+) -> LinearProbe:
+    """Build a probe on a fresh encoder; ``encoder`` is family and settings (`skeltrain.models.registry`)."""
+    backbone = find_family(encoder["family"]).backbone(build(encoder["family"], encoder["config"]))
+    assert isinstance(backbone, VisionTransformer)
+    return LinearProbe(backbone, classes, head_bn, pool)
+
+
+#: Linear probes, as checkpoints name them.
+FAMILY = Family("linear_probe", build_linear_probe, lambda model: model.get_submodule("encoder"))

@@ -21,6 +21,7 @@ from skeltrain.models import encoder as vit
 from skeltrain.models.errors import ModelError
 from skeltrain.models.masking import find_strategy, masked_count, split
 from skeltrain.models.positions import sincos_table
+from skeltrain.models.registry import Family
 
 
 @dataclass(frozen=True)
@@ -287,3 +288,7 @@ def unpatchify(patches: Tensor, patch_size: int, grid: tuple[int, int]) -> Tenso
 
 def _at_least_float32(value: Tensor) -> Tensor:
     return value.to(torch.promote_types(value.dtype, torch.float32))
+
+
+#: Masked autoencoders, as checkpoints name them.
+FAMILY = Family("mae", build_mae, lambda model: model.get_submodule("encoder"))

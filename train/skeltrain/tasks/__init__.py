@@ -1,1 +1,1 @@
-"""Tasks: what is learned. Each is an ``nn.Module`` whose ``forward(batch)`` returns a ``loss``."""
+"""What can be learned: one file a task, with its recipe and what puts its job together."""

@@ -1,23 +1,58 @@
-"""Pretraining: a masked autoencoder on S2I images."""
+"""Pretraining: a masked autoencoder on S2I images (S2I paper, section 3.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import numpy as np
+from pydantic import Field
 from torch import Tensor, nn
 
-from skeltrain.checkpoint import seed_everything, versions
-from skeltrain.data.batch import Batch, Deck, Purpose
-from skeltrain.data.resident import ResidentBatches, Statistics
-from skeltrain.data.source import Source
-from skeltrain.distributed import World
-from skeltrain.engine import Job, build_optimizer
-from skeltrain.models.mae import MaskedAutoencoder, build_mae
+from skeltrain.checkpoint import seed_everything
+from skeltrain.data.collate import ImageBatch, ImageCollator
+from skeltrain.data.images import chunks
+from skeltrain.data.loader import SampleLoader
+from skeltrain.data.sampler import EpochSampler, MicroBatch, Purpose
+from skeltrain.distributed import autocast
+from skeltrain.engine import Evaluation, Evaluator, Job, build_optimizer
+from skeltrain.models.mae import MaskedAutoencoder
+from skeltrain.models.registry import build, describe
 from skeltrain.models.weights import load_mae
-from skeltrain.recipe import PretrainRecipe
-from skeltrain.recipe_file import to_plain
-from skeltrain.run import Say
+from skeltrain.recipe import Positive, Recipe, Section
+from skeltrain.sections import Augment, ImageData, Init
+from skeltrain.tasks.embedding import embed_images
+from skeltrain.tasks.image_data import ImageSource, image_metadata, open_images
+from skeltrain.tasks.registry import Context, Task
+
+EVALUATION_BATCH = 128
+"""Images that are reconstructed at once in an evaluation."""
+
+
+class Model(Section):
+    """The network: a preset, and what to change in it (null keeps the preset's value)."""
+
+    preset: str = "vit_base"
+    patch_size: Positive | None = None
+    embed_dim: Positive | None = None
+    depth: Positive | None = None
+    num_heads: Positive | None = None
+    decoder_dim: Positive | None = None
+    decoder_depth: Positive | None = None
+    decoder_heads: Positive | None = None
+    mlp_ratio: Annotated[float, Field(gt=0)] | None = None
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    masking: str = "random"
+    norm_pix_loss: bool = False
+
+
+class PretrainRecipe(Recipe):
+    """Masked autoencoding of S2I images."""
+
+    task: Literal["pretrain"] = "pretrain"
+    data: ImageData = ImageData()
+    augment: Augment = Augment()
+    model: Model = Model()
+    init: Init = Init()
 
 
 class PretrainTask(nn.Module):
@@ -31,70 +66,100 @@ class PretrainTask(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: ImageBatch) -> dict[str, Tensor]:
         """Return ``loss`` of a batch of images."""
-        deal, model = batch.deal, self.model
-        generator = deal.generator(Purpose.MASK)
-        noise = model.strategy(len(deal.index), model.grid, batch.image.device, generator)
-        return {"loss": model(batch.image, noise[deal.part]).loss}
+        micro, model = batch.micro, self.model
+        generator = micro.generator(Purpose.MASK)
+        noise = model.strategy(len(micro.index), model.grid, batch.image.device, generator)
+        return {"loss": model(batch.image, noise[micro.part]).loss}
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the model alone: random numbers are drawn outside, where their generator is known."""
         self.model.compile(*args, **kwargs)
 
 
+def model_config(recipe: PretrainRecipe) -> dict[str, Any]:
+    """Return the settings of the network of a recipe, as `skeltrain.models.mae.build_mae` takes them."""
+    return {"image_size": recipe.data.image_size, **recipe.model.model_dump(exclude_none=True)}
+
+
 def build_model(recipe: PretrainRecipe) -> MaskedAutoencoder:
     """Build the network of a recipe, with random weights; raises `ModelError` or `UnknownNameError`."""
-    settings = recipe.model.model_dump(exclude={"preset"}, exclude_none=True)
-    return build_mae(recipe.model.preset, image_size=recipe.data.image_size, **settings)
+    model = build("mae", model_config(recipe))
+    assert isinstance(model, MaskedAutoencoder)
+    return model
 
 
-def build_pretraining(
-    recipe: PretrainRecipe, source: Source, world: World, checkpoint: Mapping[str, Any] | None, tell: Say
-) -> Job:
+def build_pretraining(recipe: PretrainRecipe, context: Context) -> Job:
     """Put model, data and optimiser together; a checkpoint gives the statistics, else they are measured."""
-    data, optim = source.data, recipe.optim
-    train = data.part(recipe.data.protocol, recipe.data.train)
-    if checkpoint is None:
-        statistics = data.statistics(train)
-    else:
-        statistics = Statistics.from_dict(checkpoint["card"]["statistics"])
-    mean, std = (" ".join(f"{v:.4f}" for v in values) for values in (statistics.mean, statistics.std))
-    tell(f"images: {len(train)} of stream {data.stream}, {data.plan.size[0]} x {data.plan.size[1]}")
-    tell(f"        mean {mean}, standard deviation {std}")
+    world, log, optim = context.world, context.log, recipe.optim
+    # the model first: what is wrong with it is said before data is read
     seed_everything(recipe.seed)
     model = build_model(recipe)
-    if recipe.init.weights is not None and checkpoint is None:
-        tell(load_mae(model, recipe.init.weights).summary())
+    account = None
+    if recipe.init.weights is not None and context.checkpoint is None:
+        account = load_mae(model, recipe.init.weights).summary()
+    source = open_images(recipe.data, context)
+    train = source.part("train")
+    mean, std = (
+        " ".join(f"{v:.4f}" for v in values) for values in (source.statistics.mean, source.statistics.std)
+    )
+    rows, columns = source.images.size
+    log(f"images: {len(train)} of stream {recipe.data.stream}, {rows} x {columns}")
+    log(f"        mean {mean}, standard deviation {std}")
+    if account is not None:
+        log(account)
     task = PretrainTask(model).to(world.device)
-    count = sum(p.numel() for p in task.parameters() if p.requires_grad)
-    tell(f"model: {recipe.model.preset}, {count / 1e6:.2f} M parameters, {recipe.precision}")
+    parameters = sum(p.numel() for p in task.parameters() if p.requires_grad)
+    log(f"model: {recipe.model.preset}, {parameters / 1e6:.2f} M parameters, {recipe.precision}")
     # what the model itself may draw (dropout) must differ between processes
     seed_everything(recipe.seed + world.rank)
-    deck = Deck(
+    sampler = EpochSampler(
         train, optim.batch, optim.accum, recipe.seed, world.rank, world.size, drop_last=optim.drop_last
     )
+    collate = ImageCollator(source.images, source.statistics, recipe.augment)
     return Job(
-        task=task,
-        batches=ResidentBatches(data, deck, statistics, recipe.augment),
+        module=task,
+        loader=SampleLoader(sampler, collate),
         optimizer=build_optimizer(task, optim),
         recipe=recipe,
-        card=make_card(recipe, source, statistics),
+        metadata=image_metadata(recipe, recipe.data, source, describe("mae", model_config(recipe))),
+        evaluators=[Evaluator("reconstruction", Reconstruction(recipe, source, context), in_training=False)],
     )
 
 
-def make_card(recipe: PretrainRecipe, source: Source, statistics: Statistics) -> dict[str, Any]:
-    """Return what a model needs to be used without its run (`skeltrain.checkpoint`)."""
-    data = source.data
-    return {
-        "task": recipe.task,
-        "recipe": to_plain(recipe),
-        "skeleton": data.skeleton.to_dict(),
-        "column_order": list(data.skeleton.column_order),
-        "plan": data.plan.to_dict(),
-        "statistics": statistics.to_dict(),
-        "classes": list(data.classes),
-        "chain": source.chain,
-        "store": source.identity,
-        "versions": versions(),
-    }
+class Reconstruction:
+    """The reconstruction loss of the test part, with masks that follow from the recipe's seed alone."""
+
+    def __init__(self, recipe: PretrainRecipe, source: ImageSource, context: Context) -> None:
+        self._recipe = recipe
+        self._source = source
+        self._device = context.world.device
+
+    def __call__(self, module: nn.Module) -> Evaluation:
+        """Evaluate a `PretrainTask`: ``reconstruction_loss``, and the loss of each sample."""
+        recipe, source = self._recipe, self._source
+        which = "test" if any(store.protocol for store in source.stores) else "train"
+        index = source.part(which)
+        collate = ImageCollator(source.images, source.statistics, Augment())
+        total, losses = 0.0, []
+        for step, part in enumerate(chunks(index, EVALUATION_BATCH)):
+            batch = collate(MicroBatch(part, slice(None), recipe.seed, 0, step))
+            with autocast(self._device, recipe.precision):
+                loss = float(module(batch)["loss"])
+            total += loss * len(part)
+            losses.append(np.full(len(part), loss))
+        names = [str(name) for samples in source.images.mixture.sets for name in samples.table.index]
+        predictions = {"sample": np.array(names)[index], "batch_loss": np.concatenate(losses)}
+        return Evaluation({f"{which}_loss": total / len(index)}, predictions)
+
+
+TASK = Task(
+    name="pretrain",
+    title="masked autoencoding of S2I images",
+    recipe=PretrainRecipe,
+    build=build_pretraining,
+    embed=embed_images,
+)
+
+__all__ = ["TASK", "Model", "PretrainRecipe", "PretrainTask", "build_model", "build_pretraining"]

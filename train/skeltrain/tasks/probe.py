@@ -1,322 +1,393 @@
-"""Linear probe: how well a linear classifier does on the features of a frozen encoder (S2I, Table 13)."""
+"""Linear probe: how well a linear classifier does on the features of a frozen encoder (S2I paper, Table
+13).
+"""
 
 from __future__ import annotations
 
-import os
-import platform
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import orjson
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from skelformats.skeleton import Skeleton
-from skeltrain.checkpoint import find_checkpoint, load_checkpoint, seed_everything, versions
-from skeltrain.data.batch import Batch, Batches, Deck
-from skeltrain.data.features import FeatureBatches, compute_features
-from skeltrain.data.resident import DataError, Normalise, Resident, ResidentBatches, Statistics
-from skeltrain.data.source import open_source
-from skeltrain.distributed import World, describe_device, join_world, require_single_process
-from skeltrain.engine import Job, build_optimizer, fit
-from skeltrain.loggers import CSVLogger, Metrics
+from skeltrain.checkpoint import find_checkpoint, load_checkpoint, seed_everything
+from skeltrain.data.collate import ImageBatch, ImageCollator
+from skeltrain.data.features import FeatureBatch, FeatureCollator, compute_features
+from skeltrain.data.images import Normalise
+from skeltrain.data.loader import DataError, Loader, SampleLoader
+from skeltrain.data.sampler import EpochSampler
+from skeltrain.distributed import World, require_single_process
+from skeltrain.engine import Evaluation, Evaluator, Job, build_optimizer
 from skeltrain.metrics.classification import group_mean, mean_class, nearest_neighbour, top1
 from skeltrain.models.classifier import LinearProbe
-from skeltrain.recipe import Data, PretrainRecipe, ProbeRecipe
-from skeltrain.recipe_file import to_plain
-from skeltrain.run import Say
+from skeltrain.models.registry import build_backbone, load_backbone, load_model
+from skeltrain.recipe import Optim, Recipe, Section
 from skeltrain.run_folder import RunError
-from skeltrain.tasks.pretrain import PretrainTask, build_model
+from skeltrain.sections import Augment, Persons
+from skeltrain.tasks.embedding import embed_images
+from skeltrain.tasks.image_data import ImageSource, image_metadata, open_like, read_metadata
+from skeltrain.tasks.registry import Context, Task, Trained
+
+PRETRAINED = ("pretrain",)
+"""Tasks whose encoders can be probed."""
+
+
+class ProbeData(Section):
+    """What a probe reads; null keeps what the checkpoint was pretrained with.
+
+    Image size, stream and normalisation always are the checkpoint's.
+    """
+
+    store: str | None = None
+    clean: str | None = None
+    persons: Persons | None = None
+    protocol: str | None = None
+    train: str = "train"
+    test: str = "test"
+
+
+class Head(Section):
+    """The classifier on frozen features (S2I paper, section 4.2 and Table 13).
+
+    Attributes
+    ----------
+    pooling
+        How tokens become a feature: the class token, or the mean of the patches.
+    bn
+        Normalise the features over the batch first, without learned scale.
+    """
+
+    pooling: Literal["token", "avg"] = "token"
+    bn: bool = True
+
+
+class Encoder(Section):
+    """Whose features are classified.
+
+    Attributes
+    ----------
+    run
+        Folder of a pretraining run, or a checkpoint.
+    random
+        Take a fresh encoder of the same architecture instead, initialised by the recipe's seed.
+    """
+
+    run: str | None = None
+    random: bool = False
+
+
+class ProbeRecipe(Recipe):
+    """Linear probe: a linear classifier on the features of a frozen encoder.
+
+    Attributes
+    ----------
+    seeds
+        `skeltrain probe` trains one probe for each, in place of ``seed``; accuracies are given as mean and
+        standard deviation.
+    untrained
+        `skeltrain probe` also probes random encoders of the same architecture, a new one for each seed.
+    """
+
+    task: Literal["probe"] = "probe"
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(min_length=1)] = (0,)
+    untrained: bool = False
+    encoder: Encoder = Encoder()
+    data: ProbeData = ProbeData()
+    augment: Augment = Augment()
+    head: Head = Head()
+    optim: Optim = Optim(name="sgd", blr=0.2, batch=128, weight_decay=0.0, epochs=100, warmup=10)
+
+
+class ProbeTask(nn.Module):
+    """Cross entropy of a linear probe, on images or on features that were computed before."""
+
+    def __init__(self, model: LinearProbe) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: ImageBatch | FeatureBatch) -> dict[str, Tensor]:
+        """Return ``loss``, and ``accuracy`` on the batch itself."""
+        feature = batch.feature if isinstance(batch, FeatureBatch) else self.model.features(batch.image)
+        logits = self.model.logits_from_features(feature)
+        right = (logits.argmax(dim=1) == batch.label).float()
+        return {"loss": functional.cross_entropy(logits, batch.label), "accuracy": right.mean()}
 
 
 @dataclass(frozen=True)
-class Frozen:
-    """An encoder, and the features of the training and the test samples that it gives."""
+class Recordings:
+    """The test part: samples, and the recordings whose answers they share.
+
+    Attributes
+    ----------
+    name
+        (G,) names of the recordings.
+    group
+        (N_test,) int64: recording of each test sample; the answers of a recording's samples are averaged.
+    label, leaked
+        (G,) class of each test recording, and whether its motion also stands in the training part.
+    """
+
+    name: NDArray[np.str_]
+    group: Tensor
+    label: Tensor
+    leaked: Tensor
+
+    def __len__(self) -> int:
+        return len(self.name)
+
+
+@dataclass(frozen=True)
+class ProbeInput:
+    """What every probe of an encoder shares: the data, its split, and how answers are counted.
+
+    Attributes
+    ----------
+    parent
+        Checkpoint of the encoder.
+    train, test
+        Numbers of the labelled samples of the two parts.
+    recordings
+        Those of the test part.
+    classes
+        Number of classes.
+    data
+        The settings of the data as they are used.
+    """
+
+    parent: Trained
+    source: ImageSource
+    train: NDArray[np.int64]
+    test: NDArray[np.int64]
+    recordings: Recordings
+    classes: int
+    data: ProbeData
+
+
+@dataclass(frozen=True)
+class EncodedSplits:
+    """An encoder, and the features (N, D) of the training and the test samples that it gives."""
 
     encoder: VisionTransformer
     train: Tensor
     test: Tensor
 
 
-class ProbeTask(nn.Module):
-    """Cross entropy of a linear probe; ``batch.image`` may hold features that were computed before."""
-
-    def __init__(self, probe: LinearProbe) -> None:
-        super().__init__()
-        self.probe = probe
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return ``loss``, and ``accuracy`` on the batch itself."""
-        feature = batch.image if batch.image.ndim == 2 else self.probe.features(batch.image)
-        logits = self.probe.logits_from_features(feature)
-        right = (logits.argmax(dim=1) == batch.label).float()
-        return {"loss": functional.cross_entropy(logits, batch.label), "accuracy": right.mean()}
+def open_parent(where: Path, world: World) -> Trained:
+    """Open the pretrained checkpoint that a run folder or a path means; raises `CheckpointError`."""
+    path = find_checkpoint(where)
+    return Trained(path, load_checkpoint(path, PRETRAINED), world)
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What every probe of a run shares: the data, its split, and how answers are counted.
-
-    Attributes
-    ----------
-    train, test
-        Numbers of the labelled samples of the two parts.
-    group
-        (N_test,) int64: recording of each test sample; the answers of a recording's samples are averaged.
-    label, leaked
-        (G,) class of each test recording, and whether its motion also stands in the training part.
-    classes
-        Number of classes.
-    """
-
-    recipe: ProbeRecipe
-    world: World
-    data: Resident
-    statistics: Statistics
-    train: NDArray[np.int64]
-    test: NDArray[np.int64]
-    group: Tensor
-    label: Tensor
-    leaked: Tensor
-    classes: int
-
-
-def run_probe(
-    recipe: ProbeRecipe, where: Path, out: Path | None = None, say: Say = lambda line: None
-) -> dict[str, Any]:
-    """Probe a pretrained encoder, and an untrained one if asked, under every seed of the recipe.
-
-    Parameters
-    ----------
-    where
-        A run folder or a checkpoint.
-    out
-        Folder for ``probe.json`` and the tables ``probe/*.csv``; the run folder of the checkpoint by default.
-    say
-        Takes lines for the user.
-
-    Returns
-    -------
-    What ``probe.json`` holds (docs/recipes/probe.md).
+def open_input(recipe: ProbeRecipe, parent: Trained) -> ProbeInput:
+    """Load the data of a probe, encoded as the encoder knows it.
 
     Raises
     ------
-    SkelconvError
-        Of the kind that fits: no checkpoint, no store, no such protocol, a part without labels.
+    RunError
+        There is no protocol.
+    DataError
+        A part has no labels.
     """
-    require_single_process("a probe")
-    began = time.perf_counter()
-    path = find_checkpoint(where)
-    checkpoint = load_checkpoint(path, "pretrain")
-    card = checkpoint["card"]
-    parent = PretrainRecipe.model_validate(card["recipe"])
-    target = out if out is not None else _run_of(path)
-    with join_world(recipe.device) as world:
-        scene = open_scene(recipe, parent, card, world)
-        say(
-            f"probe of {path} after {checkpoint['progress']['epoch']} epochs: {len(scene.train)} training "
-            f"and {len(scene.label)} test samples, {int(scene.leaked.sum())} of these leaked"
-        )
-        (target / "probe").mkdir(parents=True, exist_ok=True)
-        trained = freeze(scene, load_encoder(parent, checkpoint))
-        arms: dict[str, Callable[[int], Frozen]] = {"trained": lambda seed: trained}
-        if recipe.untrained:
-            arms["untrained"] = lambda seed: freeze(scene, random_encoder(parent, seed))
-        encoders = {}
-        for arm, make in arms.items():
-            seeds = []
-            for seed in recipe.seeds:
-                table = target / "probe" / f"{arm}_seed{seed}.csv"
-                scores = probe_once(scene, make(seed), seed, table)
-                say(f"{arm}, seed {seed}: top-1 {scores['top1']:.2%}, best {scores['top1_best']:.2%}")
-                seeds.append({"seed": seed, **scores})
-            encoders[arm] = summarise(seeds)
-        report = {
-            "checkpoint": str(path),
-            "pretrained_epochs": checkpoint["progress"]["epoch"],
-            "pretrained_seconds": checkpoint["progress"]["seconds"],
-            "data": describe_data(scene),
-            "encoders": encoders,
-            "recipe": to_plain(recipe),
-            "pretrain_recipe": card["recipe"],
-            "seconds": time.perf_counter() - began,
-            "machine": machine(world),
-            "versions": versions(),
-        }
-    aside = target / "probe.json.partial"
-    aside.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
-    aside.replace(target / "probe.json")
-    return report
-
-
-def open_scene(recipe: ProbeRecipe, parent: PretrainRecipe, card: Mapping[str, Any], world: World) -> Scene:
-    """Load the data of a probe, encoded as the encoder knows it."""
-    given = recipe.data.model_dump(exclude_none=True)
-    settings = Data.model_validate({**parent.data.model_dump(), **given})
-    if settings.protocol is None:
+    known = read_metadata(parent.metadata, str(parent.path)).images.each()[0]
+    settings = {**known.model_dump(), **recipe.data.model_dump(exclude_none=True)}
+    if settings["protocol"] is None:
         raise RunError(
             "found no protocol, expected one whose training and test parts the probe uses. The encoder was "
             "pretrained on all samples; name the protocol with --set data.protocol=NAME"
         )
-    source = open_source(settings, world.device, Skeleton.from_dict(card["skeleton"]))
-    data = source.data
-    label = data.table["label"].to_numpy(np.int64)
-    parts = [data.part(settings.protocol, part) for part in (settings.train, settings.test)]
-    train, test = (part[label[part] >= 0] for part in parts)
+    if settings["store"] is None:
+        raise DataError("found no store, expected the folder of one. Give it with --store STORE")
+    settings.pop("format")
+    source = open_like(parent, settings.pop("store"), **settings, format=None)
+    samples, images = source.images.mixture.sets[0], source.images
+    label = samples.table["label"].to_numpy(np.int64)
+    train, test = (part[label[part] >= 0] for part in (source.part("train"), source.part("test")))
     if not len(train) or not len(test):
-        part = settings.test if len(train) else settings.train
+        part = recipe.data.test if len(train) else recipe.data.train
         raise DataError(
-            f"{settings.store}: found no labels in part {part!r}, "
+            f"{source.stores[0].store}: found no labels in part {part!r}, "
             "expected a class for its samples. A probe needs labelled data"
         )
-    group, _ = pd.factorize(data.table["recording"].to_numpy(object)[test])
+    names = samples.table["recording"].to_numpy(object)[test]
+    group, _ = pd.factorize(names)
     _, first = np.unique(group, return_index=True)
-    leaked = source.leaked(settings.protocol)[test][first]
+    leaked = samples.leaked(settings["protocol"])[test][first]
 
     def on_device(values: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(values).to(world.device)
+        return torch.from_numpy(values).to(images.device)
 
-    return Scene(
-        recipe=recipe.model_copy(update={"data": recipe.data.model_copy(update=_filled(settings))}),
-        world=world,
-        data=data,
-        statistics=Statistics.from_dict(card["statistics"]),
+    used = source.stores[0].model_dump(include=set(ProbeData.model_fields))
+    return ProbeInput(
+        parent=parent,
+        source=source,
         train=train,
         test=test,
-        group=on_device(group.astype(np.int64)),
-        label=on_device(label[test][first]),
-        leaked=on_device(leaked),
-        classes=max(len(data.classes), int(label.max()) + 1),
+        recordings=Recordings(
+            name=names[first].astype(str),
+            group=on_device(group.astype(np.int64)),
+            label=on_device(label[test][first]),
+            leaked=on_device(leaked),
+        ),
+        classes=max(len(samples.classes), int(label.max()) + 1),
+        data=ProbeData(**used),
     )
 
 
-def freeze(scene: Scene, encoder: VisionTransformer) -> Frozen:
+def encode_splits(found: ProbeInput, recipe: ProbeRecipe, encoder: VisionTransformer) -> EncodedSplits:
     """Compute the features of both parts, once: an encoder in evaluation mode gives them in every epoch."""
-    recipe, device = scene.recipe, scene.world.device
+    device = found.source.images.device
     encoder = encoder.to(device)
-    normalise = Normalise(scene.statistics, device)
+    normalise = Normalise(found.source.statistics, device)
     train, test = (
-        compute_features(encoder, recipe.head.pooling, scene.data, normalise, index, recipe.precision)
-        for index in (scene.train, scene.test)
+        compute_features(
+            encoder, recipe.head.pooling, found.source.images, normalise, index, recipe.precision
+        )
+        for index in (found.train, found.test)
     )
-    return Frozen(encoder, train, test)
+    return EncodedSplits(encoder, train, test)
 
 
-def probe_once(scene: Scene, frozen: Frozen, seed: int, table: Path) -> dict[str, float]:
-    """Train a head on an encoder under one seed, write its curve to ``table``, and return its scores.
+def build_job(recipe: ProbeRecipe, found: ProbeInput, splits: EncodedSplits) -> Job:
+    """Put a probe of an encoder together, under the recipe's seed.
 
     With augmentation the training images are encoded anew in every epoch; without, the features are at hand.
     """
-    recipe = scene.recipe.model_copy(update={"seed": seed})
-    optim, device = recipe.optim, scene.world.device
-    seed_everything(seed)
-    head = recipe.head
-    probe = LinearProbe(frozen.encoder, scene.classes, head_bn=head.bn, pool=head.pooling).to(device)
-    recordings = len(scene.label)
-    train_label = scene.data.labels(scene.train)
-    batches: Batches
+    optim, head, source = recipe.optim, recipe.head, found.source
+    seed_everything(recipe.seed)
+    probe = LinearProbe(splits.encoder, found.classes, head_bn=head.bn, pool=head.pooling)
+    task = ProbeTask(probe.to(source.images.device))
+    loader: Loader
     if recipe.augment.active:
-        deck = Deck(scene.train, optim.batch, optim.accum, seed, drop_last=optim.drop_last)
-        batches = ResidentBatches(scene.data, deck, scene.statistics, recipe.augment)
+        sampler = EpochSampler(found.train, optim.batch, optim.accum, recipe.seed, drop_last=optim.drop_last)
+        loader = SampleLoader(sampler, ImageCollator(source.images, source.statistics, recipe.augment))
     else:
-        rows = np.arange(len(scene.train), dtype=np.int64)
-        deck = Deck(rows, optim.batch, optim.accum, seed, drop_last=optim.drop_last)
-        batches = FeatureBatches(frozen.train, train_label, deck)
-    best = {"top1_best": 0.0}
+        rows = np.arange(len(found.train), dtype=np.int64)
+        sampler = EpochSampler(rows, optim.batch, optim.accum, recipe.seed, drop_last=optim.drop_last)
+        loader = SampleLoader(sampler, FeatureCollator(splits.train, source.images.labels(found.train)))
 
-    def evaluate() -> Metrics:
-        logits = group_mean(probe.logits_from_features(frozen.test), scene.group, recordings)
-        scores = count(scene, logits.argmax(dim=1))
-        best["top1_best"] = max(best["top1_best"], scores["top1"])
-        return scores
+    def evaluate(module: nn.Module) -> Evaluation:
+        head = module.get_submodule("model")
+        assert isinstance(head, LinearProbe)
+        answers = head.logits_from_features(splits.test)
+        logits = group_mean(answers, found.recordings.group, len(found.recordings))
+        return Evaluation(
+            score(found.recordings, logits.argmax(dim=1)),
+            {
+                "recording": found.recordings.name,
+                "label": found.recordings.label.cpu().numpy(),
+                "score": logits.float().softmax(dim=1).cpu().numpy(),
+            },
+        )
 
-    task = ProbeTask(probe)
-    logger = CSVLogger(table)
-    job = Job(task, batches, build_optimizer(task, optim), recipe, {}, evaluate, ("top1", False))
-    outcome = fit(job, scene.world, [logger])
-    logger.close()
-    if outcome.interrupted:
-        # seconds long, so there is nothing to resume
-        raise KeyboardInterrupt
-    near = nearest_neighbour(frozen.train, train_label, group_mean(frozen.test, scene.group, recordings))
-    neighbour = {f"knn_{name}": value for name, value in count(scene, near).items() if "class" not in name}
-    return {**outcome.metrics, **best, **neighbour}
+    described = dict(found.parent.metadata["model"])
+    config = {"encoder": described, "classes": found.classes, "head_bn": head.bn, "pool": head.pooling}
+    images = read_metadata(found.parent.metadata, str(found.parent.path)).images
+    kept = images.model_copy(update={**found.data.model_dump(), "stores": (), "statistics": 0})
+    return Job(
+        module=task,
+        loader=loader,
+        optimizer=build_optimizer(task, optim),
+        recipe=recipe,
+        metadata=image_metadata(recipe, kept, source, {"family": "linear_probe", "config": config}),
+        evaluators=[Evaluator("test", evaluate)],
+        monitor=("top1", False),
+    )
 
 
-def count(scene: Scene, prediction: Tensor) -> dict[str, float]:
+def build_probe(recipe: ProbeRecipe, context: Context) -> Job:
+    """Put the probe of the encoder together that ``recipe.encoder`` names."""
+    require_single_process("a probe")
+    if recipe.encoder.run is None:
+        raise RunError(
+            "found no encoder to probe, expected the folder of a pretraining run. Give it with "
+            "--set encoder.run=RUN, or run `skeltrain probe RUN`"
+        )
+    parent = open_parent(Path(recipe.encoder.run), context.world)
+    found = open_input(recipe, parent)
+    if recipe.encoder.random:
+        encoder = random_encoder(parent.checkpoint, recipe.seed)
+    else:
+        encoder = load_encoder(parent.checkpoint)
+    context.log(describe_input(found))
+    return build_job(recipe, found, encode_splits(found, recipe, encoder))
+
+
+def describe_input(found: ProbeInput) -> str:
+    """Say in a line what is probed on what."""
+    parent, leaked = found.parent, int(found.recordings.leaked.sum())
+    return (
+        f"probe of {parent.path} after {parent.checkpoint['progress']['epoch']} epochs: {len(found.train)} "
+        f"training and {len(found.recordings)} test samples, {leaked} of these leaked"
+    )
+
+
+def score(recordings: Recordings, prediction: Tensor) -> dict[str, float]:
     """Score the predicted classes (G,) of the test recordings, with and without the leaked ones."""
-    scores = {"top1": top1(prediction, scene.label), "mean_class": mean_class(prediction, scene.label)}
-    clean = ~scene.leaked
-    if bool(scene.leaked.any()) and bool(clean.any()):
-        scores["top1_without_leaked"] = top1(prediction[clean], scene.label[clean])
-        scores["mean_class_without_leaked"] = mean_class(prediction[clean], scene.label[clean])
+    label, leaked = recordings.label, recordings.leaked
+    scores = {"top1": top1(prediction, label), "mean_class": mean_class(prediction, label)}
+    clean = ~leaked
+    if bool(leaked.any()) and bool(clean.any()):
+        scores["top1_without_leaked"] = top1(prediction[clean], label[clean])
+        scores["mean_class_without_leaked"] = mean_class(prediction[clean], label[clean])
     return scores
 
 
-def load_encoder(parent: PretrainRecipe, checkpoint: Mapping[str, Any]) -> VisionTransformer:
+def score_neighbours(found: ProbeInput, splits: EncodedSplits) -> dict[str, float]:
+    """Score the classes of the nearest training samples of the test recordings; nothing is trained."""
+    mean = group_mean(splits.test, found.recordings.group, len(found.recordings))
+    near = nearest_neighbour(splits.train, found.source.images.labels(found.train), mean)
+    scores = score(found.recordings, near)
+    return {f"knn_{name}": value for name, value in scores.items() if "class" not in name}
+
+
+def load_encoder(checkpoint: Mapping[str, Any]) -> VisionTransformer:
     """Build the pretrained encoder of a checkpoint."""
-    task = PretrainTask(build_model(parent))
-    task.load_state_dict(checkpoint["model"])
-    return task.model.encoder
+    encoder = load_backbone(checkpoint)
+    assert isinstance(encoder, VisionTransformer)
+    return encoder
 
 
-def random_encoder(parent: PretrainRecipe, seed: int) -> VisionTransformer:
+def random_encoder(checkpoint: Mapping[str, Any], seed: int) -> VisionTransformer:
     """Build an encoder of the same architecture with random weights."""
     seed_everything(seed)
-    return build_model(parent).encoder
+    encoder = build_backbone(checkpoint)
+    assert isinstance(encoder, VisionTransformer)
+    return encoder
 
 
-def summarise(seeds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and sample standard deviation over seeds (null for a single one)."""
-    names = [name for name in seeds[0] if name != "seed"]
-    values = {name: np.array([scores[name] for scores in seeds]) for name in names}
-    return {
-        "seeds": seeds,
-        "mean": {name: float(v.mean()) for name, v in values.items()},
-        "std": {name: float(v.std(ddof=1)) if len(v) > 1 else None for name, v in values.items()},
-    }
+@torch.no_grad()
+def predict_labels(trained: Trained, store: str) -> pd.DataFrame:
+    """Predict the class of each recording of a store: ``recording, label, class, probability``."""
+    source = open_like(trained, store)
+    samples = source.images.mixture.sets[0]
+    model = load_model(trained.checkpoint).to(trained.world.device).eval()
+    assert isinstance(model, LinearProbe)
+    index = np.arange(len(samples), dtype=np.int64)
+    normalise = Normalise(source.statistics, trained.world.device)
+    precision = trained.metadata["recipe"]["precision"]
+    feature = compute_features(model.encoder, model.pool, source.images, normalise, index, precision)
+    group, names = pd.factorize(samples.table["recording"].to_numpy(object))
+    on_device = torch.from_numpy(group.astype(np.int64)).to(trained.world.device)
+    logits = group_mean(model.logits_from_features(feature), on_device, len(names))
+    probability, label = (value.cpu().numpy() for value in logits.softmax(dim=1).max(dim=1))
+    classes = read_metadata(trained.metadata, str(trained.path)).classes[0]
+    known = [classes[k] if k < len(classes) else "" for k in label]
+    return pd.DataFrame({"recording": names, "label": label, "class": known, "probability": probability})
 
 
-def describe_data(scene: Scene) -> dict[str, Any]:
-    """Return what the accuracies are to be compared with."""
-    counts = scene.label.bincount(minlength=scene.classes)
-    return {
-        **scene.recipe.data.model_dump(),
-        "stream": scene.data.stream,
-        "classes": int((counts > 0).sum()),
-        "train_samples": len(scene.train),
-        "test_samples": len(scene.label),
-        "leaked": int(scene.leaked.sum()),
-        # of those that occur in the test part: a store may hold few of its dataset's classes
-        "chance": 1 / int((counts > 0).sum()),
-        "majority": float(counts.max() / counts.sum()),
-    }
-
-
-def machine(world: World) -> dict[str, Any]:
-    """Say what a probe ran on."""
-    return {
-        **describe_device(world.device),
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-    }
-
-
-def _filled(settings: Data) -> dict[str, Any]:
-    """Return the settings of a probe's data as they were used."""
-    return {name: getattr(settings, name) for name in ("store", "clean", "persons", "protocol")}
-
-
-def _run_of(checkpoint: Path) -> Path:
-    """Return the run folder that a checkpoint lies in, or the folder it lies in when that is no run's."""
-    folder = checkpoint.parent
-    return folder.parent if folder.name == "checkpoints" else folder
+TASK = Task(
+    name="probe",
+    title="linear classifier on the features of a frozen encoder",
+    recipe=ProbeRecipe,
+    build=build_probe,
+    embed=embed_images,
+    predict=predict_labels,
+)

@@ -1,16 +1,14 @@
-"""What a task gets: `Batch`; where batches come from: `Batches`; and how an epoch is dealt out: `Deck`."""
+"""How an epoch is dealt out: `EpochSampler` gives each process its `MicroBatch` of every step."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 
 class Purpose(IntEnum):
@@ -20,19 +18,23 @@ class Purpose(IntEnum):
     AUGMENT = 1
     NOISE = 2
     MASK = 3
+    PAIR = 4
+    DIFFUSION = 5
 
 
-def random_seed(seed: int, epoch: int, step: int, purpose: Purpose) -> int:
+def random_seed(seed: int, epoch: int, step: int, purpose: Purpose, stream: int = 0) -> int:
     """Return the seed of one stream of random numbers.
 
     Streams are derived, not continued: a run that is resumed at some step draws what the uninterrupted run
-    drew there, and so does a run on another number of processes.
+    drew there, and so does a run on another number of processes. ``stream`` tells apart several of one
+    purpose in one step, such as the stores of a mixture.
     """
-    return int(np.random.SeedSequence((seed, epoch, step, purpose)).generate_state(1, np.uint64)[0] >> 1)
+    words = (seed, epoch, step, purpose, stream) if stream else (seed, epoch, step, purpose)
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
 
 @dataclass(frozen=True)
-class Deal:
+class MicroBatch:
     """Which samples one process works on at once, and their place among those of the whole step.
 
     Attributes
@@ -63,52 +65,21 @@ class Deal:
         """(N,) numbers of the samples of this batch."""
         return self.index[self.part]
 
-    def generator(self, purpose: Purpose, device: torch.device | str = "cpu") -> torch.Generator:
+    def generator(
+        self, purpose: Purpose, device: torch.device | str = "cpu", stream: int = 0
+    ) -> torch.Generator:
         """Return random numbers for the samples of the whole step.
 
         Draw for all ``len(index)`` samples and keep ``part``: then what a sample gets does not depend on how
         the step is divided among processes.
         """
         made = torch.Generator(device)
-        made.manual_seed(random_seed(self.seed, self.epoch, self.step, purpose))
+        made.manual_seed(random_seed(self.seed, self.epoch, self.step, purpose, stream))
         return made
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What a task's ``forward`` takes.
-
-    Attributes
-    ----------
-    image
-        (N, 3, rows, columns) float32, normalised; or (N, D) features that were computed from images.
-    label
-        (N,) int64 class, -1 for none.
-    index
-        (N,) int64 number of each sample among the samples that were packed.
-    deal
-        Where the batch stands in its step, and the step's random numbers.
-    """
-
-    image: Tensor
-    label: Tensor
-    index: Tensor
-    deal: Deal
-
-
-class Batches(Protocol):
-    """Where the engine takes its batches from."""
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of an epoch."""
-
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """Yield this process's batches of an epoch, from optimiser step ``first`` on."""
-
-
-@dataclass(frozen=True)
-class Deck:
+class EpochSampler:
     """Deals samples out to steps, processes and accumulated parts.
 
     Every sample comes once an epoch, in an order that follows from (seed, epoch) alone; none is dropped
@@ -151,7 +122,7 @@ class Deck:
         source = np.random.default_rng(random_seed(self.seed, epoch, 0, Purpose.ORDER))
         return source.permutation(self.samples)
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Deal]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[MicroBatch]:
         """Yield this process's parts of each step of an epoch, from step ``first`` on."""
         order = self.order(epoch)
         for step in range(first, self.steps):
@@ -159,7 +130,7 @@ class Deck:
             stop = None if to_the_end else (step + 1) * self.batch
             yield from self._step(order[step * self.batch : stop], epoch, step)
 
-    def _step(self, index: NDArray[np.int64], epoch: int, step: int) -> Iterator[Deal]:
+    def _step(self, index: NDArray[np.int64], epoch: int, step: int) -> Iterator[MicroBatch]:
         parts = self.accum * self.size
         edges = np.linspace(0, len(index), parts + 1).round().astype(int)
         for k in range(self.accum):
@@ -168,4 +139,6 @@ class Deck:
             weight = (stop - start) * self.size / len(index)
             if start == stop:
                 start, stop = 0, 1
-            yield Deal(index, slice(start, stop), self.seed, epoch, step, weight, last=k == self.accum - 1)
+            yield MicroBatch(
+                index, slice(start, stop), self.seed, epoch, step, weight, last=k == self.accum - 1
+            )

@@ -1,0 +1,149 @@
+"""Sections of a recipe that several tasks share: the data that becomes images, augmentation, first
+weights.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from skeltrain.recipe import Fraction, NotNegative, Positive, Section
+
+Persons = Literal["interleave", "concat", "separate", "first"]
+
+
+class StoreData(Section):
+    """Which samples of one store are read.
+
+    Attributes
+    ----------
+    store
+        Folder of the sequence store; ``--store`` sets it.
+    format
+        Joint layout to bring the joints to; null is the store's own.
+    clean
+        Cleaning chain (`skelconv.clean.CHAINS`); ``auto`` is the one published for the dataset.
+    persons
+        How the persons of a recording become samples (`skelconv.clean.samples.PERSONS`).
+    protocol
+        Split whose parts ``train`` and ``test`` are used; null trains on every sample.
+    """
+
+    store: str | None = None
+    format: str | None = None
+    clean: str = "auto"
+    persons: Persons = "interleave"
+    protocol: str | None = None
+    train: str = "train"
+    test: str = "test"
+
+
+class StoreEntry(Section):
+    """One of several stores: as `StoreData`; null keeps what the section says for all of them."""
+
+    store: str
+    format: str | None = None
+    clean: str | None = None
+    persons: Persons | None = None
+    protocol: str | None = None
+    train: str | None = None
+    test: str | None = None
+
+
+class ImageData(StoreData):
+    """Which samples are read, and how they become images (S2I paper, section 3.1).
+
+    Attributes
+    ----------
+    stores
+        Several stores, each with the keys that differ from the ones above; their samples are trained on
+        together, each encoded in its own layout. ``store`` is then empty.
+    statistics
+        With several stores: the one whose mean and standard deviation normalise the images of all (S2I
+        paper, section A.5), by its number from 0.
+    image_size
+        Rows and columns of the encoded image.
+    """
+
+    stores: tuple[StoreEntry, ...] = ()
+    statistics: Annotated[int, Field(ge=0)] = 0
+    stream: Literal["joint", "bone", "motion"] = "joint"
+    image_size: Positive = 224
+    align_corners: bool = False
+
+    @field_validator("stores", mode="before")
+    @classmethod
+    def _paths_are_stores(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return tuple({"store": item} if isinstance(item, str) else item for item in value)
+        return value
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> ImageData:
+        if self.stores and self.store is not None:
+            raise ValueError("found both store and stores; give one of the two")
+        if self.statistics >= max(len(self.stores), 1):
+            raise ValueError(
+                f"statistics is {self.statistics}, expected the number of a store, counted from 0; "
+                f"there are {max(len(self.stores), 1)}"
+            )
+        return self
+
+    def each(self) -> tuple[StoreData, ...]:
+        """Return every store with all its keys: those of its own, and for the rest those of the section."""
+        common = self.model_dump(include=set(StoreData.model_fields))
+        entries = [entry.model_dump(exclude_none=True) for entry in self.stores] or [{}]
+        return tuple(StoreData(**{**common, **own}) for own in entries)
+
+
+class Augment(Section):
+    """Augmentation in joint space, before the encoding; everything is off by default.
+
+    Attributes
+    ----------
+    flip
+        Probability of mirroring a sample: x becomes -x, left and right joints change places.
+    rotate
+        Half-width in radians of the uniform angles about x, y and z; one draw a sample, Rz·Ry·Rx.
+    scale
+        Range of the isotropic scale factor.
+    translate
+        Half-width of the uniform shift of each axis, in the store's unit.
+    noise
+        Standard deviation of the noise of every coordinate, in the store's unit.
+    noise_probability
+        Probability that a sample gets noise at all.
+    """
+
+    space: Literal["joint"] = "joint"
+    flip: Fraction = 0.0
+    rotate: tuple[NotNegative, NotNegative, NotNegative] = (0.0, 0.0, 0.0)
+    scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.0, 1.0)
+    translate: NotNegative = 0.0
+    noise: NotNegative = 0.0
+    noise_probability: Fraction = 1.0
+
+    @field_validator("rotate", mode="before")
+    @classmethod
+    def _one_angle_for_all_axes(cls, value: Any) -> Any:
+        return (value,) * 3 if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _range_runs_upwards(self) -> Augment:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale runs from {self.scale[0]} down to {self.scale[1]}; swap the two")
+        return self
+
+    @property
+    def active(self) -> bool:
+        """Whether any of it changes a sample."""
+        noisy = self.noise > 0 and self.noise_probability > 0
+        moved = any(self.rotate) or self.translate > 0 or self.scale != (1.0, 1.0)
+        return self.flip > 0 or moved or noisy
+
+
+class Init(Section):
+    """Where the weights start: null is random; else a file, or a hub id (`skeltrain.models.weights`)."""
+
+    weights: str | None = None

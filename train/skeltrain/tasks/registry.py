@@ -1,0 +1,151 @@
+"""What a task is, and the registry that tasks are found through.
+
+A task is data and a function: the class of its recipes, and ``build``, which puts a `skeltrain.engine.Job`
+together. Tasks are found through the entry-point group ``skeltrain.tasks``, so other packages can add
+their own; `skeltrain train RECIPE` runs any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from skelformats.errors import SkelconvError, UnknownNameError
+from skeltrain.checkpoint import Checkpoint
+from skeltrain.distributed import World
+from skeltrain.engine import Job
+from skeltrain.recipe import Recipe
+
+ENTRY_POINT_GROUP = "skeltrain.tasks"
+
+R = TypeVar("R", bound=Recipe)
+
+Log = Callable[[str], None]
+"""Takes a line for the user."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a task is built in.
+
+    Attributes
+    ----------
+    world
+        The processes and their device.
+    checkpoint
+        The one to go on from, or whose weights are evaluated; None for a fresh run.
+    log
+        Takes lines for the user.
+    same_data
+        Whether the data must be that of the checkpoint: so it is for a run that goes on, but not for an
+        evaluation on another store.
+    """
+
+    world: World
+    checkpoint: Checkpoint | None = None
+    log: Log = lambda line: None
+    same_data: bool = True
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A checkpoint in use: where it lies, what it holds, and where it is used."""
+
+    path: Path
+    checkpoint: Checkpoint
+    world: World
+    log: Log = lambda line: None
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the checkpoint carries besides the state of the run."""
+        return self.checkpoint["metadata"]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a model makes of samples.
+
+    Attributes
+    ----------
+    feature
+        (N, D) float32.
+    table
+        N rows: what is known of each sample.
+    attributes
+        Plain data: what a user of the features has to know.
+    """
+
+    feature: NDArray[np.float32]
+    table: pd.DataFrame
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task(Generic[R]):
+    """A task: what is learned, found by name.
+
+    Attributes
+    ----------
+    name
+        As recipes and the entry point name it.
+    title
+        One line for a list.
+    recipe
+        Class of its recipes, whose field ``task`` has the name as its only value.
+    build
+        Puts model, data and optimiser together.
+    embed
+        Makes features of the samples of a store, where the task has any to give: ``embed(trained, store)``.
+    predict
+        Makes a table of predictions for a store, where the task has any to give: ``predict(trained, store)``.
+    """
+
+    name: str
+    title: str
+    recipe: type[R]
+    build: Callable[[R, Context], Job]
+    embed: Callable[[Trained, str], Features] | None = None
+    predict: Callable[[Trained, str], pd.DataFrame] | None = None
+
+
+def task_names() -> tuple[str, ...]:
+    """Names of every installed task, sorted."""
+    return tuple(sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)}))
+
+
+@cache
+def find_task(name: str) -> Task[Any]:
+    """Return the task called ``name``.
+
+    Raises
+    ------
+    UnknownNameError
+        No installed package offers it.
+    SkelconvError
+        The package that offers it cannot be imported, or offers no `Task` of that name.
+    """
+    points = tuple(entry_points(group=ENTRY_POINT_GROUP, name=name))
+    if not points:
+        raise UnknownNameError("task", name, task_names())
+    if len(points) > 1:
+        offers = ", ".join(point.value for point in points)
+        raise SkelconvError(f"task {name!r} is offered more than once ({offers}); uninstall all but one")
+    try:
+        task = points[0].load()
+    except (ImportError, AttributeError) as error:
+        raise SkelconvError(
+            f"the task {name!r}, {points[0].value}, cannot be loaded ({error}); "
+            "repair or uninstall the package that offers it"
+        ) from error
+    if not isinstance(task, Task) or task.name != name:
+        raise SkelconvError(f"entry point {points[0].value} does not lead to a Task named {name!r}")
+    return task
