@@ -21,13 +21,18 @@ import torch
 from skelconv.clean.samples import Samples, pack_samples
 from skelconv.store.store import open_store
 from skelformats.skeleton import load_skeleton
-from skeltrain.data.batch import Batch, Deck
-from skeltrain.data.resident import Resident, ResidentBatches
+from skeltrain.data.collate import ImageBatch, ImageCollator
+from skeltrain.data.frames import Frames
+from skeltrain.data.images import Images
+from skeltrain.data.loader import SampleLoader
+from skeltrain.data.sampler import EpochSampler
+from skeltrain.data.samples import SampleSet
 from skeltrain.distributed import autocast, describe_device, pick_device
 from skeltrain.engine import build_optimizer
 from skeltrain.models.encoder import features
-from skeltrain.recipe import Augment, Data, Model, Optim, PretrainRecipe
-from skeltrain.tasks.pretrain import PretrainTask, build_model
+from skeltrain.recipe import Optim
+from skeltrain.sections import Augment, ImageData
+from skeltrain.tasks.pretrain import Model, PretrainRecipe, PretrainTask, build_model
 
 AUGMENT = Augment(
     flip=0.5, rotate=(0.3, 0.3, 0.3), scale=(0.9, 1.1), translate=0.1, noise=0.01, noise_probability=0.5
@@ -47,7 +52,19 @@ def generate(count: int, seed: int = 0) -> Samples:
     return Samples(position, offsets, next_row, table, load_skeleton("ntu25"), (), "none", "none", [])
 
 
-def steps(recipe: PretrainRecipe, batch: Batch, device: torch.device, compiled: bool) -> Work:
+def on_device(samples: Samples, device: torch.device) -> SampleSet:
+    """Put packed samples on a device."""
+    return SampleSet(
+        Frames(samples.position, device, samples.next_row),
+        samples.offsets[:-1],
+        np.diff(samples.offsets),
+        samples.table,
+        samples.skeleton,
+        scaling=samples.scaling,
+    )
+
+
+def steps(recipe: PretrainRecipe, batch: ImageBatch, device: torch.device, compiled: bool) -> Work:
     """One optimiser step on a batch that is ready."""
     task = PretrainTask(build_model(recipe)).to(device).train()
     optimizer = build_optimizer(task, recipe.optim)
@@ -65,17 +82,17 @@ def steps(recipe: PretrainRecipe, batch: Batch, device: torch.device, compiled: 
 
 
 def ways(
-    recipe: PretrainRecipe, data: Resident, device: torch.device, precisions: list[str], compiled: bool
+    recipe: PretrainRecipe, data: Images, device: torch.device, precisions: list[str], compiled: bool
 ) -> dict[str, Work]:
     """Name everything that is measured."""
     index = np.arange(len(data), dtype=np.int64)
-    statistics = data.statistics(index)
-    deck = Deck(index, recipe.optim.batch, drop_last=True)
-    plain = ResidentBatches(data, deck, statistics, Augment())
-    augmented = ResidentBatches(data, deck, statistics, AUGMENT)
+    statistics = data.sets[0].statistics(index)
+    sampler = EpochSampler(index, recipe.optim.batch, drop_last=True)
+    plain = SampleLoader(sampler, ImageCollator(data, statistics, Augment()))
+    augmented = SampleLoader(sampler, ImageCollator(data, statistics, AUGMENT))
     batch = next(plain.epoch(0))
 
-    def data_path(batches: ResidentBatches) -> Work:
+    def data_path(batches: SampleLoader[ImageBatch]) -> Work:
         state = {"epoch": 0}
 
         def work() -> None:
@@ -88,7 +105,7 @@ def ways(
     found: dict[str, Work] = {
         "data path, plain": data_path(plain),
         "data path, augmented": data_path(augmented),
-        "S2I encoding alone": lambda: data.images(batch.deal.own),
+        "S2I encoding alone": lambda: data.images(batch.micro.own),
     }
 
     def encode(precision: str) -> Work:
@@ -158,7 +175,7 @@ def main() -> None:
     given = parser.parse_args()
     device = torch.device(pick_device(given.device))
     recipe = PretrainRecipe(
-        data=Data(image_size=given.image_size),
+        data=ImageData(image_size=given.image_size),
         model=Model(preset=given.preset, patch_size=given.patch_size),
         optim=Optim(batch=given.batch),
     )
@@ -167,7 +184,7 @@ def main() -> None:
         if given.store
         else generate(max(512, given.batch))
     )
-    data = Resident(samples, recipe.data, device)
+    data = Images([on_device(samples, device)], recipe.data)
     rows = len(samples.position) / len(samples)
     print(f"{describe_device(device)}, {len(samples)} samples of {rows:.0f} rows on average")
     print(f"{given.preset}, {given.image_size} x {given.image_size}, batch {given.batch}\n")

@@ -17,8 +17,9 @@ from skelconv.cli.main import cli as skelconv_cli
 from skelconv.s2i import make_plan
 from skelconv.s2i.read import open_s2i
 from skeltrain.cli import cli as skeltrain_cli
-from skeltrain.data.source import open_source
-from skeltrain.recipe import Data
+from skeltrain.data.images import Images
+from skeltrain.data.samples import open_samples
+from skeltrain.sections import ImageData
 
 pytestmark = pytest.mark.real
 
@@ -113,10 +114,11 @@ def matrix(weights: tuple[np.ndarray, ...], size: int) -> np.ndarray:
 
 
 def test_a_pretraining_batch_holds_those_images(store: Path, images: Path) -> None:
-    data = open_source(Data(store=str(store)), torch.device("cpu")).data
+    settings = ImageData(store=str(store))
+    samples = open_samples(settings, torch.device("cpu"))
     encoded = open_s2i(images)
-    assert list(data.table.index) == list(encoded.to_frame().index)
-    batch = data.images(np.arange(len(data))).numpy()
+    assert list(samples.table.index) == list(encoded.to_frame().index)
+    batch = Images([samples], settings).images(np.arange(len(samples))).numpy()
     np.testing.assert_allclose(batch, encoded.images(0, len(encoded)), atol=1e-5)
 
 

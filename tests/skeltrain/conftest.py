@@ -12,7 +12,9 @@ from skelconv.store.info import Provenance
 from skelconv.store.writer import write_store
 from skelformats.reader import Clip, Dataset, Protocol, Track
 from skelformats.skeleton import load_skeleton
-from skeltrain.recipe import Augment, Data, Log, Model, Optim, PretrainRecipe
+from skeltrain.recipe import Log, Optim
+from skeltrain.sections import Augment, ImageData
+from skeltrain.tasks.pretrain import Model, PretrainRecipe
 
 CLASSES = ("left arm", "right arm", "both legs")
 AUGMENT = Augment(flip=0.5, rotate=(0.3, 0.3, 0.3), scale=(0.9, 1.1), translate=0.1, noise=0.01)
@@ -86,7 +88,7 @@ def unit_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_recipe(tiny_store: Path) -> PretrainRecipe:
     """Four optimiser steps an epoch, three epochs, everything random switched on."""
     return PretrainRecipe(
-        data=Data(store=str(tiny_store), protocol="half", image_size=32),
+        data=ImageData(store=str(tiny_store), protocol="half", image_size=32),
         augment=AUGMENT,
         model=Model(
             preset="vit_micro",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skelformats.skeleton import load_skeleton
 from skeltrain.data.augment import Draw, JointAugment, draw, rotation
-from skeltrain.recipe import Augment
+from skeltrain.sections import Augment
 
 CPU = torch.device("cpu")
 SKELETON = load_skeleton("ntu25")

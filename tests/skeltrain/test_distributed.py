@@ -13,9 +13,9 @@ import torch
 
 from skeltrain.checkpoint import load_checkpoint
 from skeltrain.distributed import DeviceError, World, describe_device, join_world, pick_device
-from skeltrain.recipe import PretrainRecipe
 from skeltrain.recipe_file import to_yaml
 from skeltrain.run_folder import RunFolder
+from skeltrain.tasks.pretrain import PretrainRecipe
 
 
 def torchrun(processes: int, recipe: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -29,7 +29,7 @@ def torchrun(processes: int, recipe: Path, out: Path, *more: str) -> subprocess.
         str(processes),
     ]
     return subprocess.run(
-        [*launcher, "-m", "skeltrain.cli", *words],
+        [*launcher, "--no-python", str(Path(sys.executable).with_name("skeltrain")), *words],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

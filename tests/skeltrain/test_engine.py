@@ -15,17 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from skeltrain.checkpoint import load_checkpoint
-from skeltrain.data.batch import Batch, Batches
-from skeltrain.data.source import open_source
+from skeltrain.data.collate import ImageBatch
+from skeltrain.data.loader import Loader
 from skeltrain.distributed import World
-from skeltrain.engine import Job, Outcome, fit
+from skeltrain.engine import Evaluation, Evaluator, Job, Outcome, fit
 from skeltrain.loggers import CSVLogger
 from skeltrain.models.mae import MaskedAutoencoder
-from skeltrain.recipe import PretrainRecipe
 from skeltrain.run import run_recipe
 from skeltrain.run_folder import RunError, RunFolder
-from skeltrain.schedule import scaled_learning_rate
-from skeltrain.tasks.pretrain import PretrainTask, build_model, build_pretraining
+from skeltrain.schedule import ScheduleError
+from skeltrain.tasks.image_data import open_images
+from skeltrain.tasks.pretrain import PretrainRecipe, PretrainTask, build_model, build_pretraining
+from skeltrain.tasks.registry import Context
 
 WORLD = World(torch.device("cpu"))
 
@@ -40,8 +41,7 @@ def change(recipe: PretrainRecipe, **sections: Any) -> PretrainRecipe:
 
 
 def build(recipe: PretrainRecipe) -> Job:
-    source = open_source(recipe.data, WORLD.device)
-    return build_pretraining(recipe, source, WORLD, None, lambda line: None)
+    return build_pretraining(recipe, Context(WORLD))
 
 
 def train(recipe: PretrainRecipe, out: Path, resume: bool = False) -> Outcome:
@@ -75,15 +75,17 @@ def same(left: Any, right: Any) -> bool:
 
 
 class Cut:
-    """Batches that send this process a signal while batch ``at`` of the run is being worked on."""
+    """A loader that sends this process a signal while batch ``at`` of the run is being worked on."""
 
-    def __init__(self, inner: Batches, at: int, number: signal.Signals = signal.SIGINT) -> None:
+    def __init__(self, inner: Loader, at: int, number: signal.Signals = signal.SIGINT) -> None:
         self._inner = inner
         self._left = at
         self._number = number
-        self.steps = inner.steps
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+    def steps(self, epoch: int) -> int:
+        return self._inner.steps(epoch)
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[ImageBatch]:
         for batch in self._inner.epoch(epoch, first):
             if self._left == 0:
                 os.kill(os.getpid(), self._number)
@@ -94,7 +96,7 @@ class Cut:
 def cut_at(at: int, number: signal.Signals = signal.SIGINT) -> Callable[..., Job]:
     def build_cut(*given: Any) -> Job:
         job = build_pretraining(*given)
-        return replace(job, batches=Cut(job.batches, at, number))
+        return replace(job, loader=Cut(job.loader, at, number))
 
     return build_cut
 
@@ -189,7 +191,7 @@ def test_accumulated_parts_give_the_whole_batch(
 def test_the_learning_rate_of_every_step(tiny_recipe: PretrainRecipe, tmp_path: Path) -> None:
     """One epoch of warm-up from 0 in four steps, then a cosine over two epochs."""
     train(tiny_recipe, tmp_path)
-    peak = scaled_learning_rate(1e-2, 8)
+    peak = 1e-2 * 8 / 256
     rates = curve(tmp_path, "lr")
     assert rates[:4] == pytest.approx([0, peak / 4, peak / 2, 3 * peak / 4])
     assert rates[4] == pytest.approx(peak)
@@ -220,9 +222,9 @@ def test_gradients_are_clipped(tiny_recipe: PretrainRecipe) -> None:
     job = build(
         change(tiny_recipe, optim={"clip_grad": 1e-12, "weight_decay": 0.0, "name": "sgd", "epochs": 1})
     )
-    before = {name: value.clone() for name, value in job.task.state_dict().items()}
+    before = {name: value.clone() for name, value in job.module.state_dict().items()}
     fit(job, WORLD)
-    after = job.task.state_dict()
+    after = job.module.state_dict()
     assert max(float((after[name] - before[name]).abs().max()) for name in before) < 1e-9
 
 
@@ -232,7 +234,7 @@ def test_a_compiled_model_trains_alike_and_keeps_its_names(tiny_recipe: Pretrain
     compiled.compile(backend="eager")
     assert list(plain.state_dict()) == list(compiled.state_dict())
     job = build(tiny_recipe)
-    batch = next(job.batches.epoch(0))
+    batch = next(job.loader.epoch(0))
     assert compiled(batch)["loss"].item() == pytest.approx(plain(batch)["loss"].item(), rel=1e-6)
 
 
@@ -255,16 +257,17 @@ def test_what_a_run_leaves_behind(tiny_recipe: PretrainRecipe, tmp_path: Path) -
 
 def test_a_checkpoint_carries_what_its_model_needs(tiny_recipe: PretrainRecipe, tmp_path: Path) -> None:
     train(tiny_recipe, tmp_path)
-    content = load_checkpoint(RunFolder(tmp_path).last, "pretrain")
-    card = content["card"]
-    source = open_source(tiny_recipe.data, WORLD.device)
-    assert PretrainRecipe.model_validate(card["recipe"]) == tiny_recipe
-    assert card["column_order"] == list(source.data.skeleton.column_order)
-    assert card["skeleton"] == source.data.skeleton.to_dict()
-    assert card["classes"] == ["left arm", "right arm", "both legs"]
-    measured = source.data.statistics(source.data.part("half", "train"))
-    assert card["statistics"] == measured.to_dict()
-    model: MaskedAutoencoder = build_model(PretrainRecipe.model_validate(card["recipe"]))
+    content = load_checkpoint(RunFolder(tmp_path).last, ("pretrain",))
+    metadata = content["metadata"]
+    source = open_images(tiny_recipe.data, Context(WORLD))
+    (data,) = metadata["data"]
+    (images,) = source.images.sets
+    assert PretrainRecipe.model_validate(metadata["recipe"]) == tiny_recipe
+    assert data["column_order"] == list(images.skeleton.column_order)
+    assert data["skeleton"] == images.skeleton.to_dict()
+    assert data["classes"] == ["left arm", "right arm", "both legs"]
+    assert metadata["statistics"] == images.statistics(source.part("train")).to_dict()
+    model: MaskedAutoencoder = build_model(PretrainRecipe.model_validate(metadata["recipe"]))
     PretrainTask(model).load_state_dict(content["model"])
 
 
@@ -290,7 +293,8 @@ def test_the_best_checkpoint_is_the_one_of_lowest_loss(tiny_recipe: PretrainReci
     job = build(tiny_recipe)
     scores = iter([3.0, 1.0, 2.0])
     RunFolder(tmp_path).start(tiny_recipe, "")
-    job = replace(job, evaluate=lambda: {"score": next(scores)}, monitor=("score", True))
+    evaluator = Evaluator("score", lambda module: Evaluation({"score": next(scores)}))
+    job = replace(job, evaluators=[evaluator], monitor=("score", True))
     fit(job, WORLD, folder=RunFolder(tmp_path))
     assert load_checkpoint(RunFolder(tmp_path).checkpoints / "best.pt")["progress"]["epoch"] == 2
     assert load_checkpoint(RunFolder(tmp_path).last)["progress"]["epoch"] == 3
@@ -300,27 +304,35 @@ def test_the_best_checkpoint_is_the_one_of_lowest_loss(tiny_recipe: PretrainReci
 
 
 class Breaking(nn.Module):
-    """A task whose loss is no number from the ``at``-th batch on."""
+    """A task whose loss is not a number from the ``at``-th batch on."""
 
     def __init__(self, inner: nn.Module, at: int) -> None:
         super().__init__()
         self.inner = inner
         self.left = at
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: ImageBatch) -> dict[str, Tensor]:
         self.left -= 1
         loss: Tensor = self.inner(batch)["loss"]
         return {"loss": loss * float("nan") if self.left < 0 else loss}
 
 
-def test_a_loss_that_is_no_number_is_named_with_its_step(tiny_recipe: PretrainRecipe, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_a_number_is_named_with_its_step(
+    tiny_recipe: PretrainRecipe, tmp_path: Path
+) -> None:
     """Even when rows are written rarely; and no checkpoint is ever made of it."""
     recipe = change(tiny_recipe, log={"every": 100})
     job = build(recipe)
-    job = replace(job, task=Breaking(job.task, 6))
+    job = replace(job, module=Breaking(job.module, 6))
     folder = RunFolder(tmp_path)
     folder.start(recipe, "")
-    with pytest.raises(RunError, match=r"not a finite number in step 6 of the run.*lower optim\.blr"):
+    with pytest.raises(
+        RunError,
+        match=(
+            r"not a finite number in step 6 of the run.*batch 3 of 4 in epoch 2, learning rate 0\.000267; "
+            r".*last\.pt is from before it.*lower optim\.blr"
+        ),
+    ):
         fit(job, WORLD, [CSVLogger(folder.metrics)], folder)
     assert load_checkpoint(folder.last)["progress"]["epoch"] == 1
     assert curve(tmp_path, "step") == [4]
@@ -328,7 +340,7 @@ def test_a_loss_that_is_no_number_is_named_with_its_step(tiny_recipe: PretrainRe
 
 def test_fewer_samples_than_a_batch(tiny_recipe: PretrainRecipe) -> None:
     recipe = change(tiny_recipe, optim={"batch": 64, "drop_last": True})
-    with pytest.raises(RunError, match=r"fewer training samples than one batch of 64.*drop_last"):
+    with pytest.raises(ScheduleError, match=r"fewer training samples than one batch of 64.*drop_last"):
         fit(build(recipe), WORLD)
 
 
@@ -337,6 +349,6 @@ def test_pretrained_weights_are_loaded_and_accounted_for(tiny_recipe: PretrainRe
     source = RunFolder(tmp_path / "first").last
     told: list[str] = []
     recipe = change(tiny_recipe, seed=9, init={"weights": str(source)})
-    job = build_pretraining(recipe, open_source(recipe.data, WORLD.device), WORLD, None, told.append)
-    assert same(job.task.state_dict(), load_checkpoint(source)["model"])
+    job = build_pretraining(recipe, Context(WORLD, log=told.append))
+    assert same(job.module.state_dict(), load_checkpoint(source)["model"])
     assert any("every key of the source was used" in line for line in told)

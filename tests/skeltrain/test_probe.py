@@ -12,19 +12,31 @@ import pytest
 import torch
 
 from skeltrain.checkpoint import load_checkpoint
-from skeltrain.data.batch import Deck
-from skeltrain.data.features import FeatureBatches, compute_features
-from skeltrain.data.resident import DataError, Normalise, ResidentBatches, Statistics
-from skeltrain.data.source import open_source
-from skeltrain.distributed import DeviceError
+from skeltrain.data.collate import ImageCollator
+from skeltrain.data.features import FeatureBatch, FeatureCollator, compute_features
+from skeltrain.data.images import Normalise
+from skeltrain.data.loader import DataError, SampleLoader
+from skeltrain.data.sampler import EpochSampler
+from skeltrain.distributed import DeviceError, World
 from skeltrain.metrics.classification import group_mean, mean_class, nearest_neighbour, top1
 from skeltrain.models.classifier import LinearProbe
-from skeltrain.probe_report import describe_probe
-from skeltrain.recipe import Augment, Head, Optim, PretrainRecipe, ProbeData, ProbeRecipe
+from skeltrain.recipe import Optim
 from skeltrain.run import run_recipe
 from skeltrain.run_folder import RunError, RunFolder
-from skeltrain.tasks.pretrain import build_pretraining
-from skeltrain.tasks.probe import ProbeTask, load_encoder, random_encoder, run_probe
+from skeltrain.sections import Augment
+from skeltrain.tasks.image_data import open_images
+from skeltrain.tasks.pretrain import PretrainRecipe, build_pretraining
+from skeltrain.tasks.probe import (
+    Head,
+    ProbeData,
+    ProbeRecipe,
+    ProbeTask,
+    load_encoder,
+    random_encoder,
+)
+from skeltrain.tasks.probe_report import describe_probe
+from skeltrain.tasks.probe_seeds import run_probe
+from skeltrain.tasks.registry import Context
 
 CPU = torch.device("cpu")
 QUICK = ProbeRecipe(
@@ -35,11 +47,13 @@ QUICK = ProbeRecipe(
 @pytest.fixture(scope="module")
 def pretrained(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a short pretraining run."""
-    from skeltrain.recipe import Data, Log, Model
+    from skeltrain.recipe import Log
+    from skeltrain.sections import ImageData
+    from skeltrain.tasks.pretrain import Model
     from tests.skeltrain.conftest import AUGMENT
 
     recipe = PretrainRecipe(
-        data=Data(store=str(tiny_store), protocol="half", image_size=32),
+        data=ImageData(store=str(tiny_store), protocol="half", image_size=32),
         augment=AUGMENT,
         model=Model(preset="vit_micro", patch_size=8, embed_dim=32, depth=2, num_heads=2, decoder_dim=16),
         optim=Optim(blr=5e-2, batch=8, epochs=6, warmup=1),
@@ -130,18 +144,21 @@ def test_the_report_lies_in_the_run_folder_by_default(pretrained: Path) -> None:
 def test_features_at_hand_train_the_same_head_as_images(pretrained: Path, tiny_store: Path) -> None:
     """Without augmentation a frozen encoder in evaluation mode gives the same features in every epoch."""
     checkpoint = load_checkpoint(RunFolder(pretrained).last)
-    parent = PretrainRecipe.model_validate(checkpoint["card"]["recipe"])
-    data = open_source(parent.data, CPU).data
-    index = data.part("half", "train")
-    statistics = Statistics.from_dict(checkpoint["card"]["statistics"])
-    encoder = load_encoder(parent, checkpoint)
-    task = ProbeTask(LinearProbe(encoder, 3)).train()
-    features = compute_features(encoder, "token", data, Normalise(statistics, CPU), index, "fp32")
-    at_hand = FeatureBatches(features, data.labels(index), Deck(np.arange(len(index)), 8, seed=4))
-    encoded = ResidentBatches(data, Deck(index, 8, seed=4), statistics, Augment())
+    parent = PretrainRecipe.model_validate(checkpoint["metadata"]["recipe"])
+    source = open_images(parent.data, Context(World(CPU), checkpoint))
+    images, index = source.images, source.part("train")
+    task = ProbeTask(LinearProbe(load_encoder(checkpoint), 3)).train()
+    normalise = Normalise(source.statistics, CPU)
+    features = compute_features(task.model.encoder, "token", images, normalise, index, "fp32")
+    at_hand = SampleLoader(
+        EpochSampler(np.arange(len(index)), 8, seed=4), FeatureCollator(features, images.labels(index))
+    )
+    encoded = SampleLoader(
+        EpochSampler(index, 8, seed=4), ImageCollator(images, source.statistics, Augment())
+    )
     for epoch in range(2):
         for left, right in zip(at_hand.epoch(epoch), encoded.epoch(epoch), strict=True):
-            assert left.image.ndim == 2
+            assert isinstance(left, FeatureBatch)
             assert left.label.tolist() == right.label.tolist()
             torch.testing.assert_close(task(left)["loss"], task(right)["loss"])
 
@@ -158,7 +175,7 @@ def test_an_augmented_probe_encodes_anew(pretrained: Path, tmp_path: Path) -> No
 def test_the_encoder_stays_as_it_was(
     pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from skeltrain.tasks import probe as module
+    from skeltrain.tasks import probe_seeds as module
 
     seen = []
 
@@ -174,7 +191,7 @@ def test_the_encoder_stays_as_it_was(
 
 
 def test_random_encoders_follow_their_seed(pretrained: Path) -> None:
-    parent = PretrainRecipe.model_validate(load_checkpoint(RunFolder(pretrained).last)["card"]["recipe"])
+    parent = load_checkpoint(RunFolder(pretrained).last)
     first, again, other = (random_encoder(parent, seed).blocks[0].attn.qkv.weight for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

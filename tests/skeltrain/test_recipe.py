@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from skelformats.errors import UnknownNameError
 from skeltrain.models.mae import PRESETS
-from skeltrain.recipe import Augment, Optim, PretrainRecipe, ProbeRecipe, Recipe
+from skeltrain.recipe import Optim, Recipe
 from skeltrain.recipe_file import (
     Override,
     RecipeError,
@@ -22,6 +22,9 @@ from skeltrain.recipe_file import (
     to_plain,
     to_yaml,
 )
+from skeltrain.sections import Augment
+from skeltrain.tasks.pretrain import PretrainRecipe
+from skeltrain.tasks.probe import ProbeRecipe
 
 KINDS: dict[str, type[Recipe]] = {"pretrain": PretrainRecipe, "probe": ProbeRecipe}
 
@@ -121,7 +124,7 @@ def test_every_mistake_is_listed_at_once() -> None:
         ("optim: 3", r"line 1: optim: found 3, expected a section with the keys name, blr"),
         ("optim: {batch: 0}", r"optim\.batch: found 0, expected greater than or equal to 1"),
         ("seed: 1\nseed: 2", r"line 2: the key seed stands here a second time"),
-        ("a: [", r"my\.yaml: this is no YAML: .*line 1"),
+        ("a: [", r"my\.yaml: this is not YAML: .*line 1"),
         ("- 1", r"my\.yaml: found a list, expected keys and values"),
         ("task: probe", r"found a recipe of task 'probe', expected 'pretrain'.*skeltrain probe"),
         ("augment: {scale: [1.1, 0.9]}", r"scale runs from 1\.1 down to 0\.9"),

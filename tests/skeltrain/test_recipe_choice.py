@@ -8,9 +8,10 @@ import pytest
 
 from skelconv.cli.command import run
 from skeltrain.cli import cli
-from skeltrain.recipe import PretrainRecipe, ProbeRecipe
 from skeltrain.recipe_choice import choose_recipe
 from skeltrain.recipe_file import load_recipe
+from skeltrain.tasks.pretrain import PretrainRecipe
+from skeltrain.tasks.probe import ProbeRecipe
 from tests.skeltrain.conftest import make_dataset, write_tiny
 
 

@@ -15,9 +15,9 @@ import pytest
 from skelconv.cli.command import run
 from skeltrain.checkpoint import load_checkpoint
 from skeltrain.cli import cli
-from skeltrain.recipe import PretrainRecipe
 from skeltrain.recipe_file import recipe_names, to_yaml
 from skeltrain.run_folder import RunFolder
+from skeltrain.tasks.pretrain import PretrainRecipe
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_from_a_recipe_to_accuracies(
     assert told.out == ""
     assert "data: 49 samples of tiny (ntu25), chain metric" in told.err
     assert "done: 2 epochs" in told.err
-    assert load_checkpoint(RunFolder(out).last)["card"]["recipe"]["optim"]["epochs"] == 2
+    assert load_checkpoint(RunFolder(out).last)["metadata"]["recipe"]["optim"]["epochs"] == 2
     quick = ("--set", "optim.epochs=2", "--set", "optim.warmup=0", "--set", "optim.batch=8")
     assert skeltrain("probe", out, *quick, "--seeds", "0,1", "--untrained", "--device", "cpu") == 0
     told = capsys.readouterr()
