@@ -36,7 +36,9 @@ def metadata(**more: Any) -> dict[str, Any]:
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     save_checkpoint(
-        path, metadata(column_order=[3, 2]), {"model": {"a": torch.arange(3)}, "progress": {"epoch": 2}}
+        path,
+        metadata(column_order=[3, 2]),
+        {"model": {"a": torch.arange(3)}, "progress": {"epoch": 2, "step": 0}},
     )
     found = load_checkpoint(path, ("pretrain",))
     assert found["model"]["a"].tolist() == [0, 1, 2]

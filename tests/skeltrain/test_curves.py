@@ -1,4 +1,6 @@
-"""Training gives the numbers that it gave before: loss curves, weights and probes kept in tests/golden/curves."""
+"""Training gives the numbers that it gave before: loss curves, weights and probes kept in
+tests/golden/curves.
+"""
 
 from __future__ import annotations
 

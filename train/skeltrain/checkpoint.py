@@ -193,6 +193,9 @@ def _upgraded(path: Path, content: Checkpoint) -> Checkpoint:
         content = upgrade(content)
         metadata = content["metadata"]
         whole = all(key in metadata for key in METADATA_KEYS) and isinstance(metadata["recipe"], dict)
+        whole = whole and isinstance(metadata["task"], str)
+        if "progress" in content:
+            whole = whole and all(isinstance(content["progress"][key], int) for key in ("epoch", "step"))
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise CheckpointError(
             f"{path}: found metadata that lacks or garbles {error}, expected what skeltrain writes. The file "
@@ -200,8 +203,9 @@ def _upgraded(path: Path, content: Checkpoint) -> Checkpoint:
         ) from error
     if not whole:
         raise CheckpointError(
-            f"{path}: found metadata without one of {', '.join(METADATA_KEYS)}, expected all of them. The "
-            "file was edited, or written by another program; train again"
+            f"{path}: found metadata or progress that skeltrain did not write, expected "
+            f"{', '.join(METADATA_KEYS)} and whole numbers of epochs and steps. The file was edited, or "
+            "written by another program; train again"
         )
     return content
 

@@ -273,7 +273,8 @@ class _Run:
         for hook in self.job.after_step:
             hook()
         if self.ema is not None:
-            self.ema.update(self.job.module, step=self.number)
+            # timm counts from the step after: the average begins as the weights of the first step
+            self.ema.update(self.job.module, step=self.number + 1)
 
     def due(self) -> list[Evaluator]:
         """Return the evaluators whose turn it is after the epoch that was just trained."""

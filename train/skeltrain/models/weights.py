@@ -43,6 +43,12 @@ _HEADS = ("encoder.head.", "encoder.head_dist.", "encoder.fc_norm.", "encoder.pr
 
 _SHOWN = 5
 
+#: What the readers of torch and safetensors raise for a file that is damaged, or something else altogether.
+UNREADABLE = (
+    *(pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, OSError),
+    *(KeyError, IndexError, TypeError, AttributeError),
+)
+
 
 @dataclass(frozen=True)
 class WeightReport:
@@ -173,7 +179,7 @@ def _from_file(path: Path) -> dict[str, Tensor]:
         # Checkpoints of MAE's own training script carry its command line beside the tensors.
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except UNREADABLE as error:
         raise WeightsError(
             str(path),
             f"nothing that can be read safely ({_first_line(error)})",
