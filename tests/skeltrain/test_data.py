@@ -14,14 +14,18 @@ from torch import Tensor
 from skelconv.clean.samples import Samples, pack_samples
 from skelconv.clean.ucla import to_unit_range
 from skelconv.s2i import encode, make_plan, stream_rows
+from skelconv.store.info import Provenance
 from skelconv.store.store import open_store
+from skelconv.store.writer import write_store
+from skelformats.skeleton import load_skeleton
+from skeltrain.data.augment import JointAugment, draw
 from skeltrain.data.collate import ImageBatch, ImageCollator
 from skeltrain.data.images import Images, Normalise, Statistics, unit_range
 from skeltrain.data.loader import DataError, SampleLoader
 from skeltrain.data.sampler import EpochSampler, MicroBatch, Purpose, random_seed
 from skeltrain.data.samples import SampleSet, open_samples
 from skeltrain.sections import Augment, ImageData
-from tests.skeltrain.conftest import AUGMENT
+from tests.skeltrain.conftest import AUGMENT, make_clips, make_dataset
 
 CPU = torch.device("cpu")
 SETTINGS = ImageData(protocol="half", image_size=32)
@@ -121,6 +125,29 @@ def test_a_channel_without_variation_is_only_centred() -> None:
     normal = Normalise(Statistics((1.0, 0.0, 0.0), (0.0, 1.0, 2.0), "joint", 1), CPU)
     image = normal(torch.full((1, 3, 2, 2), 3.0))
     assert image[0, :, 0, 0].tolist() == [2.0, 3.0, 1.5]
+
+
+def test_a_missing_joint_moves_with_the_body_where_the_chain_has_moved_it(tmp_path: Path) -> None:
+    """SGN and CTR-GCN translate it to minus the origin and rotate it; where it is left at 0 it stays
+    there.
+    """
+    name, clip = make_clips(1)[0]
+    lost = clip.tracks[0].position.copy()
+    lost[:, 6] = np.nan
+    clips = [(name, replace(clip, tracks=(replace(clip.tracks[0], position=lost),)))]
+    path = tmp_path / "lost.zarr"
+    write_store(path, make_dataset(), clips, Provenance(tool="", command=""))
+    origin = lost[0, load_skeleton("ntu25").origin[0]]
+    turn = Augment(rotate=(0.5, 0.5, 0.5))
+    micro = MicroBatch(np.array([0]), slice(None))
+    for chain, expected in (("sgn", -origin), ("none", np.zeros(3))):
+        found = open_samples(ImageData(store=str(path), clean=chain), CPU)
+        rows = found.gather(micro.own)
+        np.testing.assert_allclose(rows.position[:, 6], np.broadcast_to(expected, (len(lost), 3)), atol=1e-6)
+        drawn = draw(1, turn, micro.generator(Purpose.AUGMENT))
+        moved = JointAugment(found.skeleton, CPU)(rows.position, rows.sample, drawn)
+        turned = torch.tensor(expected, dtype=torch.float32) @ drawn.matrix[0].T
+        torch.testing.assert_close(moved[0, 6], turned, atol=1e-5, rtol=0)
 
 
 # Parts

@@ -97,7 +97,9 @@ def test_a_pretrained_model_is_evaluated_on_another_store(
     other = write_tiny(tmp_path / "other.zarr", 30, make_dataset("other"))
     words = ("evaluate", pretrained, "--device", "cpu", "--out", tmp_path / "found")
     assert skeltrain(*words, "--store", other) == 0
-    elsewhere = json.loads((tmp_path / "found" / "evaluation.json").read_text())["reconstruction"]["test_loss"]
+    elsewhere = json.loads((tmp_path / "found" / "evaluation.json").read_text())["reconstruction"][
+        "test_loss"
+    ]
     assert skeltrain(*words) == 0
     here = json.loads((tmp_path / "found" / "evaluation.json").read_text())["reconstruction"]["test_loss"]
     assert 0 < here != elsewhere > 0

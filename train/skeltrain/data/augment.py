@@ -1,7 +1,11 @@
-"""Augmentation in joint space, on the device, before the encoding (S2I spec, section 6).
+"""Augmentation in joint space, on the device, before the encoding (S2I paper, section A.3).
 
 Each sample gets one draw, shared by its persons and frames: first the mirror, then x' = s·R·x + t about the
-origin of the sequence, then noise. A joint at exactly 0 in every axis is missing, and stays so.
+origin of the sequence, then noise.
+
+A missing joint is 0 in every axis where the cleaning chain leaves it there (`none`), and stays 0 here. The
+chains that translate have moved it to minus the origin with all the rest, as in the arrays that SGN and
+CTR-GCN publish; their feeders rotate such a joint with the body, and so does this.
 """
 
 from __future__ import annotations
