@@ -16,8 +16,15 @@ from torch import Tensor, nn
 from skeltrain.models.classifier import LinearProbe
 from skeltrain.models.diffmae import DiffusionMAE, build_diffmae
 from skeltrain.models.errors import WeightsError
+from skeltrain.models.feature_prediction import build_feature_predictor
 from skeltrain.models.mae import MaskedAutoencoder, build_mae
-from skeltrain.models.weights import load_diffmae, load_encoder, load_mae, read_weights
+from skeltrain.models.weights import (
+    load_diffmae,
+    load_encoder,
+    load_feature_predictor,
+    load_mae,
+    read_weights,
+)
 
 TO_MAE = {
     "decoder.mask_token": "mask_token",
@@ -384,3 +391,23 @@ class TestRefusals:
         with pytest.raises(WeightsError, match=r"decoder_pred\.bias"):
             load_mae(model, save(tensors))
         assert same(model, fresh)
+
+
+def test_student_and_teacher_both_start_from_the_encoder(
+    trained: MaskedAutoencoder, save: Callable[[object], Path]
+) -> None:
+    torch.manual_seed(0)
+    model = build_feature_predictor("vit_micro", image_size=32, patch_size=8, depth=2)
+    report = load_feature_predictor(model, save({"model": official(trained)}))
+    assert same(model.encoder, trained.encoder)
+    assert same(model.teacher, trained.encoder)
+    assert "mask_token" in report.unused
+
+
+def test_of_a_feature_predictors_checkpoint_the_student_is_taken(save: Callable[[object], Path]) -> None:
+    model = build_feature_predictor("vit_micro", image_size=32, patch_size=8, depth=2)
+    with torch.no_grad():
+        model.encoder.norm.weight.fill_(3)
+    encoder = small().encoder
+    load_encoder(encoder, save({"model": {f"model.{k}": v for k, v in model.state_dict().items()}}))
+    assert same(encoder, model.encoder)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from skeltrain.models.diffmae import DiffusionMAE
 from skeltrain.models.errors import WeightsError
+from skeltrain.models.feature_prediction import FeaturePredictor
 from skeltrain.models.mae import MaskedAutoencoder
 
 HUB_PREFIX = "timm/"
@@ -153,6 +154,13 @@ def load_diffmae(model: DiffusionMAE, source: str | Path) -> WeightReport:
             "public: it starts from them"
         ),
     )
+
+
+def load_feature_predictor(model: FeaturePredictor, source: str | Path) -> WeightReport:
+    """Load the encoder of ``source`` as student and as teacher; parameters and errors as for `load_mae`."""
+    report = load_encoder(model.encoder, source)
+    model.teacher.load_state_dict(model.encoder.state_dict())
+    return report
 
 
 def load_encoder(encoder: VisionTransformer, source: str | Path) -> WeightReport:
