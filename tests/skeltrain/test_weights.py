@@ -14,9 +14,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from skeltrain.models.classifier import LinearProbe
+from skeltrain.models.diffmae import DiffusionMAE, build_diffmae
 from skeltrain.models.errors import WeightsError
+from skeltrain.models.feature_prediction import build_feature_predictor
 from skeltrain.models.mae import MaskedAutoencoder, build_mae
-from skeltrain.models.weights import load_decoder, load_encoder, load_mae
+from skeltrain.models.weights import (
+    load_diffmae,
+    load_encoder,
+    load_feature_predictor,
+    load_mae,
+    read_weights,
+)
 
 TO_MAE = {
     "decoder.mask_token": "mask_token",
@@ -100,14 +108,25 @@ class TestFiles:
         assert "encoder: 30 of 30 tensors loaded" in report.summary()
         assert "decoder: 0 of 32 tensors loaded, 32 keep their fresh values" in report.summary()
 
-    def test_a_decoder_can_come_from_a_second_file(
+    def test_full_files_and_encoders_alone_are_told_apart(
         self, trained: MaskedAutoencoder, save: Callable[[object], Path]
     ) -> None:
-        model, fresh = small(), small()
-        report = load_decoder(model, save({"model": official(trained)}))
-        assert same(model.decoder, trained.decoder)
-        assert same(model.encoder, fresh.encoder)
-        assert set(report.unused) == set(encoder_only(official(trained)))
+        assert read_weights(save({"model": official(trained)})).kind == "mae"
+        assert (
+            "(a masked autoencoder: encoder and decoder)"
+            in load_mae(small(), save(official(trained))).summary()
+        )
+        path = save({"model": encoder_only(official(trained))})
+        assert read_weights(path).kind == "encoder"
+        assert "(an encoder alone)" in load_mae(small(), path).summary()
+
+    @pytest.mark.parametrize("preset", ["vit_base", "vit_large", "vit_huge"])
+    def test_every_released_size_has_its_preset(self, preset: str) -> None:
+        """Depth, width and parameters of the encoder as published (86 M, 303 M, 631 M)."""
+        with torch.device("meta"):
+            model = build_mae(preset, patch_size=14 if preset == "vit_huge" else 16)
+        count = sum(value.numel() for value in encoder_only(official(model)).values())
+        assert round(count / 1e6) == {"vit_base": 86, "vit_large": 303, "vit_huge": 631}[preset]
 
     def test_the_mask_token_of_a_full_file_does_not_make_it_another_architecture(
         self, trained: MaskedAutoencoder, save: Callable[[object], Path]
@@ -173,6 +192,71 @@ class TestFiles:
             model, save({"model": official(trained), "args": argparse.Namespace(blr=1.5e-4), "epoch": 9})
         )
         assert same(model, trained)
+
+
+def small_diffmae(seed: int = 0, **options: Any) -> DiffusionMAE:
+    torch.manual_seed(seed)
+    return build_diffmae("vit_micro", **{"image_size": 32, "patch_size": 8, "depth": 2, **options})
+
+
+class TestDiffusion:
+    """A diffusion masked autoencoder starts from the weights of a masked autoencoder."""
+
+    def test_an_encoder_alone_is_taken_and_said_to_be_no_diffusion_mae(
+        self, trained: MaskedAutoencoder, save: Callable[[object], Path]
+    ) -> None:
+        model, fresh = small_diffmae(), small_diffmae()
+        report = load_diffmae(model, save({"model": encoder_only(official(trained))}))
+        assert same(model.encoder, trained.encoder)
+        assert same(model.decoder, fresh.decoder)
+        assert "encoder: 30 of 30 tensors loaded" in report.summary()
+        assert "not the weights of a diffusion masked autoencoder" in report.summary()
+
+    @pytest.mark.parametrize("kind", ["cross", "cross_self", "joint"])
+    def test_a_full_file_gives_what_plays_the_same_role(
+        self, trained: MaskedAutoencoder, save: Callable[[object], Path], kind: str
+    ) -> None:
+        model, fresh = small_diffmae(decoder=kind), small_diffmae(decoder=kind)
+        report = load_diffmae(model, save({"model": official(trained)}))
+        theirs, ours = trained.decoder.state_dict(), model.decoder.state_dict()
+        shared = theirs.keys() & ours.keys()
+        assert {"embed.weight", "pred.bias", "norm.weight", "blocks.1.mlp.fc1.weight"} <= shared
+        assert ("blocks.0.attn.qkv.weight" in shared) == (kind != "cross")
+        assert all(torch.equal(ours[name], theirs[name]) for name in shared)
+        rest = ours.keys() - shared
+        assert {"embed_noisy.weight", "time.first.weight"} <= rest
+        assert all(torch.equal(ours[name], fresh.decoder.state_dict()[name]) for name in rest)
+        assert set(report.missing) == {f"decoder.{name}" for name in rest}
+        assert "mask_token" in report.unused
+        assert same(model.encoder, trained.encoder)
+
+    def test_its_own_checkpoint_is_loaded_whole(self, save: Callable[[object], Path]) -> None:
+        other = small_diffmae(1)
+        path = save({"model": {f"model.{name}": value for name, value in other.state_dict().items()}})
+        model = small_diffmae()
+        report = load_diffmae(model, path)
+        assert same(model, other)
+        assert report.kind == "diffmae"
+        assert report.missing == report.unused == ()
+        assert report.note == ""
+        with pytest.raises(WeightsError, match=r"does not have: .*another depth or architecture"):
+            load_diffmae(small_diffmae(decoder_depth=1), path)
+
+    def test_a_masked_autoencoder_takes_its_encoder_alone(self, save: Callable[[object], Path]) -> None:
+        other = small_diffmae(1)
+        model, fresh = small(), small()
+        report = load_mae(model, save(other.state_dict()))
+        assert same(model.encoder, other.encoder)
+        assert same(model.decoder, fresh.decoder)
+        assert "decoder.embed_noisy.weight" in report.unused
+
+    def test_a_source_that_does_not_fit_leaves_the_model_as_it_was(
+        self, trained: MaskedAutoencoder, save: Callable[[object], Path]
+    ) -> None:
+        model, fresh = small_diffmae(depth=1), small_diffmae(depth=1)
+        with pytest.raises(WeightsError, match="another depth"):
+            load_diffmae(model, save({"model": official(trained)}))
+        assert same(model, fresh)
 
 
 class TestHub:
@@ -284,13 +368,6 @@ class TestRefusals:
         with pytest.raises(WeightsError, match=r"no values for decoder\.mask_token"):
             load_mae(small(), save(tensors))
 
-    def test_a_decoder_asked_of_a_file_without_one(
-        self, trained: MaskedAutoencoder, save: Callable[[object], Path]
-    ) -> None:
-        path = save(encoder_only(official(trained)))
-        with pytest.raises(WeightsError, match=r"no values for decoder\.mask_token.*and 27 more"):
-            load_decoder(small(), path)
-
     def test_another_shape_names_key_found_and_expected(
         self, trained: MaskedAutoencoder, save: Callable[[object], Path]
     ) -> None:
@@ -314,3 +391,23 @@ class TestRefusals:
         with pytest.raises(WeightsError, match=r"decoder_pred\.bias"):
             load_mae(model, save(tensors))
         assert same(model, fresh)
+
+
+def test_student_and_teacher_both_start_from_the_encoder(
+    trained: MaskedAutoencoder, save: Callable[[object], Path]
+) -> None:
+    torch.manual_seed(0)
+    model = build_feature_predictor("vit_micro", image_size=32, patch_size=8, depth=2)
+    report = load_feature_predictor(model, save({"model": official(trained)}))
+    assert same(model.encoder, trained.encoder)
+    assert same(model.teacher, trained.encoder)
+    assert "mask_token" in report.unused
+
+
+def test_of_a_feature_predictors_checkpoint_the_student_is_taken(save: Callable[[object], Path]) -> None:
+    model = build_feature_predictor("vit_micro", image_size=32, patch_size=8, depth=2)
+    with torch.no_grad():
+        model.encoder.norm.weight.fill_(3)
+    encoder = small().encoder
+    load_encoder(encoder, save({"model": {f"model.{k}": v for k, v in model.state_dict().items()}}))
+    assert same(encoder, model.encoder)

@@ -11,42 +11,11 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from skelformats.errors import SkelconvError, UnknownNameError
 
-#: Batch size for which base learning rates are given (Goyal et al. 2017; MAE, section A.1).
-REFERENCE_BATCH = 256
-
-SCALE_RULES = ("linear", "none")
 OPTIMIZERS = ("adamw", "sgd")
 
 
 class ScheduleError(SkelconvError, ValueError):
     """Settings of a run that make no schedule."""
-
-
-def scaled_learning_rate(
-    base: float, batch_size: int, accumulation: int = 1, world_size: int = 1, rule: str = "linear"
-) -> float:
-    """Return the learning rate that belongs to an effective batch size.
-
-    Parameters
-    ----------
-    base
-        The learning rate at a batch of 256.
-    batch_size, accumulation, world_size
-        Samples of one forward pass on one device, passes between optimiser steps, number of devices.
-    rule
-        ``linear``: ``base * batch_size * accumulation * world_size / 256``. ``none``: ``base`` itself, for
-        settings that give the learning rate as it is.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such rule.
-    """
-    if rule not in SCALE_RULES:
-        raise UnknownNameError("learning rate rule", rule, SCALE_RULES)
-    if rule == "none":
-        return base
-    return base * batch_size * accumulation * world_size / REFERENCE_BATCH
 
 
 def make_scheduler(
@@ -131,7 +100,7 @@ def make_optimizer(
         ``adamw`` (with ``betas``; S2I, tables 10 to 12) or ``sgd`` (Nesterov, with ``momentum``; S2I,
         section 4.2 and table 13).
     lr
-        The highest learning rate, after `scaled_learning_rate`.
+        The highest learning rate (`skeltrain.recipe.Optim.peak_lr`).
 
     Raises
     ------
@@ -144,3 +113,72 @@ def make_optimizer(
     if name == "sgd":
         return SGD(groups, lr=lr, momentum=momentum, nesterov=True)
     raise UnknownNameError("optimizer", name, OPTIMIZERS)
+
+
+def layer_decay_groups(vit: nn.Module, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
+    """Split the trainable parameters of a vision transformer by layer, later layers learning faster.
+
+    As in MAE's fine-tuning (He et al. 2022, section A.1; Clark et al. 2020): of B blocks, class token,
+    positions and patch embedding are layer 0, block b (from 0) is layer b + 1, and everything behind the
+    blocks, final normalisation and heads, is layer B + 1. A layer's learning rate is ``layer_decay`` to the
+    number of layers behind it. Vectors, class token and positions do not decay, unlike in `parameter_groups`,
+    where the class token does: so it is in MAE.
+
+    Parameters
+    ----------
+    vit
+        A timm vision transformer, or a module that has one as its attribute ``encoder``; whatever else that
+        module has lies behind the blocks.
+    weight_decay
+        Of the parameters that decay.
+    layer_decay
+        Above 0, at most 1; 1 gives every layer the same rate.
+
+    Returns
+    -------
+    list of dict
+        Groups for an optimiser, by layer: ``params``, their ``names``, ``weight_decay``, and ``lr_scale``, a
+        factor that `make_scheduler` honours.
+
+    Raises
+    ------
+    ScheduleError
+        If ``layer_decay`` is out of range, or there are no blocks to tell layers by.
+    """
+    if not 0 < layer_decay <= 1:
+        raise ScheduleError(f"found a layer decay of {layer_decay:g}, expected a factor above 0, at most 1")
+    prefix = "encoder." if hasattr(vit, "encoder") else ""
+    blocks = getattr(getattr(vit, "encoder", vit), "blocks", None)
+    if not isinstance(blocks, nn.Sequential | nn.ModuleList) or not len(blocks):
+        raise ScheduleError(
+            f"found a {type(vit).__name__} without transformer blocks, expected a vision transformer. "
+            "Use no layer decay for this model"
+        )
+    last = len(blocks) + 1
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, value in vit.named_parameters():
+        if not value.requires_grad:
+            continue
+        own = name.removeprefix(prefix) if name.startswith(prefix) else ""
+        layer = _layer(own, last)
+        decays = value.ndim > 1 and own not in ("cls_token", "pos_embed")
+        group = groups.setdefault(
+            (layer, decays),
+            {
+                "params": [],
+                "names": [],
+                "weight_decay": weight_decay if decays else 0.0,
+                "lr_scale": layer_decay ** (last - layer),
+            },
+        )
+        group["params"].append(value)
+        group["names"].append(name)
+    return [groups[key] for key in sorted(groups)]
+
+
+def _layer(name: str, last: int) -> int:
+    """Return the layer of a parameter of a vision transformer, which calls it ``name``."""
+    if name in ("cls_token", "pos_embed") or name.startswith("patch_embed."):
+        return 0
+    parts = name.split(".")
+    return int(parts[1]) + 1 if parts[0] == "blocks" else last

@@ -1,4 +1,4 @@
-"""A linear classifier on the features of a frozen encoder: the linear-evaluation protocol."""
+"""Classifiers: linear on the features of a frozen encoder (linear probe), or with the encoder fine-tuned."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from skeltrain.models.encoder import features, find_pool
+from skelformats.errors import UnknownNameError
+from skeltrain.models.encoder import embed, features, find_pool, initialise
 from skeltrain.models.registry import Family, build, find_family
 
 #: Standard deviation of the head's first weights, and the normalisation's epsilon (MAE's linear probing).
 HEAD_STD = 0.01
 NORM_EPS = 1e-6
+
+#: Standard deviation of the head's first weights in MAE's fine-tuning.
+FINE_TUNING_HEAD_STD = 2e-5
+
+FINE_TUNING_POOLS = ("token", "avg")
 
 
 class LinearProbe(nn.Module):
@@ -62,7 +68,7 @@ class LinearProbe(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return logits ``(N, classes)`` float32 of ``image`` (N, 3, rows, columns)."""
+        """Return logits ``(N, classes)`` float32 of ``image`` (N, C, rows, columns)."""
         return self.logits_from_features(self.features(image))
 
     @torch.no_grad()
@@ -74,6 +80,57 @@ class LinearProbe(nn.Module):
         """Return logits ``(N, classes)`` of features ``(N, D)``, float32 even under autocast."""
         with torch.autocast(feature.device.type, enabled=False):
             return self.head(self.norm(feature.to(self.head.weight.dtype)))
+
+
+class Classifier(nn.Module):
+    """Classify images, with everything trained: fine-tuning, or training from scratch.
+
+    Where the encoder drops paths (`skeltrain.models.encoder.build_encoder`), it does so in training mode.
+
+    Parameters
+    ----------
+    encoder
+        A timm vision transformer without a head, whose positions are trained from here on, as in MAE's
+        fine-tuning.
+    classes
+        Number of classes.
+    pool
+        ``token``: the class token after the final normalisation (S2I, section A.3). ``avg``: the mean of the
+        patch tokens, and then the normalisation, which starts afresh: so MAE fine-tunes.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such pooling.
+    """
+
+    def __init__(self, encoder: VisionTransformer, classes: int, pool: str = "token") -> None:
+        super().__init__()
+        if pool not in FINE_TUNING_POOLS:
+            raise UnknownNameError("pooling", pool, FINE_TUNING_POOLS)
+        self.pool = pool
+        self.encoder = encoder
+        if encoder.pos_embed is not None:
+            encoder.pos_embed.requires_grad_(True)
+        if pool == "avg":
+            initialise(encoder.norm)
+        self.head = nn.Linear(encoder.embed_dim, classes)
+        nn.init.trunc_normal_(self.head.weight, std=FINE_TUNING_HEAD_STD)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits ``(N, classes)`` float32 of ``image`` (N, C, rows, columns)."""
+        feature = self.features(image)
+        with torch.autocast(feature.device.type, enabled=False):
+            return self.head(feature.to(self.head.weight.dtype))
+
+    def features(self, image: Tensor) -> Tensor:
+        """Return what the head gets: ``(N, D)``."""
+        if self.pool == "token":
+            return features(self.encoder, image, "token")
+        patches, first = embed(self.encoder, image)
+        tokens = torch.cat([first.expand(len(patches), -1, -1).to(patches.dtype), patches], dim=1)
+        return self.encoder.norm(self.encoder.blocks(tokens)[:, 1:].mean(dim=1))
 
 
 def build_linear_probe(

@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from skelformats.errors import UnknownNameError
 from skeltrain.models.errors import ModelError
+from skeltrain.models.patches import Size, pair
+from skeltrain.models.patches import patch_grid as patch_grid
 from skeltrain.models.positions import sincos_table
 
+#: Channels of an S2I image of one stream: x, y and z.
 CHANNELS = 3
 
 #: Standard deviation of a new class or mask token (MAE, BEiT).
@@ -21,12 +24,14 @@ TOKEN_STD = 0.02
 
 
 def build_encoder(
-    image_size: int | tuple[int, int] = 224,
-    patch_size: int = 16,
+    image_size: Size = 224,
+    patch_size: Size = 16,
     embed_dim: int = 768,
     depth: int = 12,
     num_heads: int = 12,
     mlp_ratio: float = 4.0,
+    channels: int = CHANNELS,
+    drop_path: float = 0.0,
 ) -> VisionTransformer:
     """Build a timm vision transformer as MAE has it, freshly initialised and without a head.
 
@@ -34,17 +39,32 @@ def build_encoder(
     MAE's sine-cosine table and frozen, as in pretraining; ``encoder.pos_embed.requires_grad_(True)``
     lets fine-tuning learn it.
 
+    Parameters
+    ----------
+    image_size, patch_size
+        Pixels: one number for a square, or rows and columns.
+    channels
+        Three for each stream of the images.
+    drop_path
+        Probability with which a sample skips the last block (Huang et al. 2016); it grows linearly from 0 in
+        the first. For fine-tuning; pretraining has none.
+
     Raises
     ------
     ModelError
-        If the patches do not tile the image, or the heads do not divide the width.
+        If the patches do not tile the image, the heads do not divide the width, or there is no channel.
     """
     rows, columns = patch_grid(image_size, patch_size)
     check_heads(embed_dim, num_heads)
+    if channels < 1 or not 0 <= drop_path < 1:
+        raise ModelError(
+            f"found {channels} channels and a drop path of {drop_path:g}, "
+            "expected at least one channel, and a probability below 1"
+        )
     encoder = VisionTransformer(
-        img_size=(rows * patch_size, columns * patch_size),
-        patch_size=patch_size,
-        in_chans=CHANNELS,
+        img_size=pair(image_size),
+        patch_size=pair(patch_size),
+        in_chans=channels,
         num_classes=0,
         global_pool="token",
         embed_dim=embed_dim,
@@ -52,6 +72,7 @@ def build_encoder(
         num_heads=num_heads,
         mlp_ratio=mlp_ratio,
         qkv_bias=True,
+        drop_path_rate=drop_path,
         norm_layer=LayerNorm,  # with epsilon 1e-6, as MAE; torch's own has 1e-5
         weight_init="skip",
     )
@@ -84,7 +105,7 @@ def encode_visible(encoder: VisionTransformer, image: Tensor, keep: Tensor) -> T
     encoder
         A vision transformer with a class token.
     image
-        ``(N, 3, rows, columns)``.
+        ``(N, C, rows, columns)``.
     keep
         ``(N, K)`` int64, the visible patches (`skeltrain.models.masking.Mask`).
 
@@ -98,14 +119,32 @@ def encode_visible(encoder: VisionTransformer, image: Tensor, keep: Tensor) -> T
     ModelError
         If the encoder has no class token, or no position table.
     """
+    return encoder.norm(encoder.blocks(embed_visible(encoder, image, keep)))
+
+
+def encode_levels(encoder: VisionTransformer, image: Tensor, keep: Tensor) -> list[Tensor]:
+    """Return what each block of the encoder gives, ``(N, 1 + K, D)``; the last of them normalised."""
+    tokens, levels = embed_visible(encoder, image, keep), []
+    for block in encoder.blocks:
+        tokens = block(tokens)
+        levels.append(tokens)
+    levels[-1] = encoder.norm(tokens)
+    return levels
+
+
+def embed_visible(encoder: VisionTransformer, image: Tensor, keep: Tensor) -> Tensor:
+    """Return class token and visible patches, ``(N, 1 + K, D)``, as the encoder's first block gets them."""
+    patches, first = embed(encoder, image)
+    visible = patches.gather(1, keep[:, :, None].expand(-1, -1, patches.shape[-1]))
+    return torch.cat([first.expand(visible.shape[0], -1, -1).to(visible.dtype), visible], dim=1)
+
+
+def embed(encoder: VisionTransformer, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return all patches (N, L, D) and the class token (1, 1, D), with their positions added."""
     token, position = encoder.cls_token, encoder.pos_embed
     if token is None or position is None:
         raise ModelError("found an encoder without class token or position table, expected one with both")
-    patches = encoder.patch_embed(image) + position[:, 1:]
-    visible = patches.gather(1, keep[:, :, None].expand(-1, -1, patches.shape[-1]))
-    first = (token + position[:, :1]).expand(visible.shape[0], -1, -1).to(visible.dtype)
-    tokens = torch.cat([first, visible], dim=1)
-    return encoder.norm(encoder.blocks(tokens))
+    return encoder.patch_embed(image) + position[:, 1:], token + position[:, :1]
 
 
 def _class_token(tokens: Tensor, prefix: int) -> Tensor:
@@ -130,7 +169,7 @@ def features(encoder: VisionTransformer, image: Tensor, pool: str = "token") -> 
     encoder
         A vision transformer with a class token.
     image
-        ``(N, 3, rows, columns)``, normalised as in pretraining; nothing is masked.
+        ``(N, C, rows, columns)``, normalised as in pretraining; nothing is masked.
     pool
         ``token`` takes the class token, ``avg`` (or ``mean``) averages the patch tokens; both after the
         final normalisation, whose weights are pretrained, so that no untrained layer comes after it.
@@ -154,23 +193,6 @@ def find_pool(name: str) -> Callable[[Tensor, int], Tensor]:
         return POOLS[name]
     except KeyError:
         raise UnknownNameError("pooling", name, tuple(POOLS)) from None
-
-
-def patch_grid(image_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:
-    """Return rows and columns of patches; raises `ModelError` unless they tile the image."""
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if (
-        patch_size < 1
-        or height < patch_size
-        or width < patch_size
-        or height % patch_size
-        or width % patch_size
-    ):
-        raise ModelError(
-            f"found image size {height} x {width} and patch size {patch_size}, "
-            "expected patches that tile the image without rest"
-        )
-    return height // patch_size, width // patch_size
 
 
 def check_heads(dim: int, heads: int) -> None:

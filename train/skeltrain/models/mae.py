@@ -6,9 +6,7 @@ in loss, prediction and gradients (tests/skeltrain/test_mae.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,11 +14,15 @@ from timm.layers.norm import LayerNorm
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from skelformats.errors import UnknownNameError
 from skeltrain.models import encoder as vit
-from skeltrain.models.errors import ModelError
-from skeltrain.models.masking import find_strategy, masked_count, split
+from skeltrain.models.attention import set_attention
+from skeltrain.models.masking import check_noise, find_strategy, masked_count, split
+from skeltrain.models.patches import Size, at_least_float32, check_image, pair, pixel_targets
+from skeltrain.models.patches import patchify as patchify
+from skeltrain.models.patches import unpatchify as unpatchify
 from skeltrain.models.positions import sincos_table
+from skeltrain.models.presets import PRESETS as PRESETS
+from skeltrain.models.presets import Sizes, preset_options
 from skeltrain.models.registry import Family
 
 
@@ -33,7 +35,7 @@ class MAEOutput:
     loss
         Scalar: mean squared error over all pixels of the masked patches. float32 under autocast.
     prediction
-        ``(N, L, patch_size ** 2 * 3)``: every patch as the decoder has it, in the order of `patchify`.
+        ``(N, L, P)``: the pixels of every patch as the decoder has them, in the order of `patchify`.
     mask
         ``(N, L)`` float32: 1 where a patch was masked.
     ids_restore
@@ -49,41 +51,28 @@ class MAEOutput:
     latent: Tensor
 
 
-@dataclass(frozen=True)
-class Preset:
-    """Widths, depths and heads of an encoder and its decoder."""
+def build_mae(preset: str, attention: str = "fused", **options: Any) -> MaskedAutoencoder:
+    """Build the model of that name.
 
-    embed_dim: int
-    depth: int
-    num_heads: int
-    decoder_dim: int
-    decoder_depth: int
-    decoder_heads: int
-
-
-#: vit_base is MAE's ViT-B, which S2I uses too; vit_small and vit_tiny are timm's encoders of these names,
-#: with decoders in proportion; vit_micro is for demonstrations and tests on a CPU.
-PRESETS: Mapping[str, Preset] = MappingProxyType(
-    {
-        "vit_micro": Preset(96, 4, 3, 64, 2, 2),
-        "vit_tiny": Preset(192, 12, 3, 128, 4, 4),
-        "vit_small": Preset(384, 12, 6, 256, 4, 8),
-        "vit_base": Preset(768, 12, 12, 512, 8, 16),
-    }
-)
-
-
-def build_mae(preset: str, **options: Any) -> MaskedAutoencoder:
-    """Build the model of that name; ``options`` are those of `MaskedAutoencoder`, and win over the preset.
+    Parameters
+    ----------
+    preset
+        Sizes of encoder and decoder (`skeltrain.models.presets.preset_options`).
+    attention
+        How attention is computed (`skeltrain.models.attention.set_attention`).
+    options
+        Those of `MaskedAutoencoder`; they win over the preset.
 
     Raises
     ------
     UnknownNameError
         If there is no such preset.
+    ModelError
+        If the sizes do not fit each other.
     """
-    if preset not in PRESETS:
-        raise UnknownNameError("model preset", preset, tuple(PRESETS))
-    return MaskedAutoencoder(**{**asdict(PRESETS[preset]), **options})
+    model = MaskedAutoencoder(**{**preset_options(preset), **options})
+    set_attention(model, attention)
+    return model
 
 
 class MaskedAutoencoder(nn.Module):
@@ -91,10 +80,8 @@ class MaskedAutoencoder(nn.Module):
 
     Parameters
     ----------
-    image_size
-        Pixels, one number for a square or (rows, columns).
-    patch_size
-        Pixels along the side of a patch.
+    image_size, patch_size
+        Pixels: one number for a square, or rows and columns.
     embed_dim, depth, num_heads
         The encoder: width of its tokens, number of blocks, attention heads.
     decoder_dim, decoder_depth, decoder_heads
@@ -107,7 +94,9 @@ class MaskedAutoencoder(nn.Module):
     mask_ratio
         Part of the patches to mask, rounded down to whole patches (`skeltrain.models.masking.masked_count`).
     masking
-        Name of a masking strategy (`skeltrain.models.masking.STRATEGIES`).
+        Name of a masking strategy (`skeltrain.models.masking.find_strategy`).
+    channels
+        Of an image: three for each of its streams.
 
     Attributes
     ----------
@@ -130,8 +119,8 @@ class MaskedAutoencoder(nn.Module):
 
     def __init__(
         self,
-        image_size: int | tuple[int, int] = 224,
-        patch_size: int = 16,
+        image_size: Size = 224,
+        patch_size: Size = 16,
         embed_dim: int = 768,
         depth: int = 12,
         num_heads: int = 12,
@@ -142,18 +131,40 @@ class MaskedAutoencoder(nn.Module):
         norm_pix_loss: bool = False,
         mask_ratio: float = 0.75,
         masking: str = "random",
+        channels: int = vit.CHANNELS,
     ) -> None:
         super().__init__()
-        self.grid = vit.patch_grid(image_size, patch_size)
+        self.sizes = Sizes(
+            image_size,
+            patch_size,
+            channels,
+            embed_dim,
+            depth,
+            num_heads,
+            mlp_ratio,
+            decoder_dim,
+            decoder_depth,
+            decoder_heads,
+        )
+        self.grid = self.sizes.grid
         self.patch_size = patch_size
         self.norm_pix_loss = norm_pix_loss
         self.masked = masked_count(self.grid[0] * self.grid[1], mask_ratio)
         self.strategy = find_strategy(masking)
-        self.encoder = vit.build_encoder(image_size, patch_size, embed_dim, depth, num_heads, mlp_ratio)
-        pixels = patch_size**2 * vit.CHANNELS
+        self.encoder = self.sizes.encoder()
         self.decoder = Decoder(
-            embed_dim, pixels, self.grid, decoder_dim, decoder_depth, decoder_heads, mlp_ratio
+            embed_dim, self.sizes.pixels, self.grid, decoder_dim, decoder_depth, decoder_heads, mlp_ratio
         )
+
+    def draw(
+        self, samples: int, device: torch.device, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Draw what `forward` takes besides the images, a row for each of ``samples``.
+
+        Draw for a whole step and hand each process its rows: then what a sample gets does not depend on
+        the number of processes.
+        """
+        return {"noise": self.strategy(samples, self.grid, device, generator)}
 
     def forward(
         self, image: Tensor, noise: Tensor | None = None, generator: torch.Generator | None = None
@@ -163,7 +174,7 @@ class MaskedAutoencoder(nn.Module):
         Parameters
         ----------
         image
-            ``(N, 3, rows, columns)``, normalised.
+            ``(N, C, rows, columns)``, normalised.
         noise
             ``(N, L)``: the patches of largest noise are masked. Drawn by the masking strategy when not given.
         generator
@@ -176,12 +187,8 @@ class MaskedAutoencoder(nn.Module):
         """
         samples = self._check_image(image)
         if noise is None:
-            noise = self.strategy(samples, self.grid, image.device, generator)
-        elif noise.shape != (samples, self.grid[0] * self.grid[1]):
-            raise ModelError(
-                f"found noise of shape {tuple(noise.shape)}, "
-                f"expected ({samples}, {self.grid[0] * self.grid[1]}): one number for each patch"
-            )
+            noise = self.draw(samples, image.device, generator)["noise"]
+        check_noise(noise, samples, self.grid)
         mask = split(noise, self.masked)
         latent = vit.encode_visible(self.encoder, image, mask.keep)
         prediction = self.decoder(latent, mask.restore)
@@ -191,13 +198,8 @@ class MaskedAutoencoder(nn.Module):
     def loss(self, image: Tensor, prediction: Tensor, mask: Tensor) -> Tensor:
         """Return the mean squared error over the pixels of masked patches, in float32 or better."""
         with torch.autocast(image.device.type, enabled=False):
-            image, prediction = _at_least_float32(image), _at_least_float32(prediction)
-            target = patchify(image, self.patch_size)
-            if self.norm_pix_loss:
-                mean = target.mean(dim=-1, keepdim=True)
-                variance = target.var(dim=-1, keepdim=True, correction=1)
-                target = (target - mean) / (variance + 1e-6).sqrt()
-            error = (prediction - target).square().mean(dim=-1)
+            target = pixel_targets(image, self.patch_size, self.norm_pix_loss)
+            error = (at_least_float32(prediction) - target).square().mean(dim=-1)
             return (error * mask).sum() / mask.sum()
 
     def features(self, image: Tensor, pool: str = "token") -> Tensor:
@@ -209,13 +211,7 @@ class MaskedAutoencoder(nn.Module):
         return vit.features(self.encoder, image, pool)
 
     def _check_image(self, image: Tensor) -> int:
-        expected = (vit.CHANNELS, self.grid[0] * self.patch_size, self.grid[1] * self.patch_size)
-        if image.ndim != 4 or image.shape[1:] != expected:
-            raise ModelError(
-                f"found images of shape {tuple(image.shape)}, expected (N, {', '.join(map(str, expected))}). "
-                "Set the model's image_size to the size of the S2I images"
-            )
-        return image.shape[0]
+        return check_image(image, self.sizes.channels, pair(self.sizes.image_size))
 
 
 class Decoder(nn.Module):
@@ -266,28 +262,6 @@ class Decoder(nn.Module):
         ordered = shuffled.gather(1, restore[:, :, None].expand(-1, -1, shuffled.shape[-1]))
         tokens = torch.cat([tokens[:, :1], ordered], dim=1) + self.pos_embed
         return self.pred(self.norm(self.blocks(tokens)))[:, 1:]
-
-
-def patchify(image: Tensor, patch_size: int) -> Tensor:
-    """Cut ``image`` (N, C, rows, columns) into patches (N, L, patch_size ** 2 * C).
-
-    Patches go row by row; within a patch the order is pixel row, pixel column, channel, as in MAE.
-    """
-    samples, channels, height, width = image.shape
-    rows, columns = height // patch_size, width // patch_size
-    cut = image.reshape(samples, channels, rows, patch_size, columns, patch_size)
-    return cut.permute(0, 2, 4, 3, 5, 1).reshape(samples, rows * columns, patch_size**2 * channels)
-
-
-def unpatchify(patches: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor:
-    """Put ``patches`` (N, L, patch_size ** 2 * C) back into images (N, C, rows, columns)."""
-    rows, columns = grid
-    cut = patches.reshape(len(patches), rows, columns, patch_size, patch_size, -1)
-    return cut.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), -1, rows * patch_size, columns * patch_size)
-
-
-def _at_least_float32(value: Tensor) -> Tensor:
-    return value.to(torch.promote_types(value.dtype, torch.float32))
 
 
 #: Masked autoencoders, as checkpoints name them.

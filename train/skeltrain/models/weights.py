@@ -1,7 +1,7 @@
 """Pretrained weights into our models, with an account of every key.
 
 Sources: MAE's released files (encoder only, or "full" with the decoder), a timm hub id such as
-``timm/vit_base_patch16_224.mae``, any file of a timm vision transformer, and skelconv's own checkpoints.
+``timm/vit_base_patch16_224.mae``, any file of a timm vision transformer, and checkpoints of skeltrain.
 An encoder is taken whole or not at all; docs/models.md has the key map.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import timm
@@ -20,7 +20,9 @@ from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from skeltrain.models.diffmae import DiffusionMAE
 from skeltrain.models.errors import WeightsError
+from skeltrain.models.feature_prediction import FeaturePredictor
 from skeltrain.models.mae import MaskedAutoencoder
 
 HUB_PREFIX = "timm/"
@@ -35,11 +37,24 @@ DECODER_NAMES: Mapping[str, str] = {
     "decoder_pred.": "decoder.pred.",
 }
 
+#: What a source can be, in words.
+KINDS: Mapping[str, str] = {
+    "encoder": "an encoder alone",
+    "mae": "a masked autoencoder: encoder and decoder",
+    "diffmae": "a diffusion masked autoencoder: encoder and decoder",
+}
+
 #: A key that every vision transformer has exactly once; what stands before it is where the encoder is.
 _LANDMARK = "patch_embed.proj.weight"
 
 #: What may lie beside an encoder and be left there. Any other surplus key belongs to another architecture.
 _HEADS = ("encoder.head.", "encoder.head_dist.", "encoder.fc_norm.", "encoder.pre_logits.")
+
+#: A decoder that has this belongs to a diffusion masked autoencoder; one that has not, to MAE.
+_DIFFUSION = "decoder.embed_noisy.weight"
+
+#: The slowly following copy of an encoder that predicts features: never what is meant by its weights.
+_TEACHER = "teacher."
 
 _SHOWN = 5
 
@@ -62,19 +77,25 @@ class WeightReport:
         The model's tensors that were loaded, by the model's names (``encoder.*``, ``decoder.*``).
     missing
         The model's tensors that the source does not have and that keep their fresh values. Only ever the
-        whole decoder: anything less is an error.
+        whole decoder, or what MAE's decoder lacks of a diffusion decoder: anything else is an error.
     unused
         The source's keys that the model has no place for, by the source's names.
+    kind
+        What the source is: ``encoder``, ``mae`` (encoder and decoder) or ``diffmae``.
+    note
+        What a reader of results should know about the choice of weights; usually empty.
     """
 
     source: str
     matched: tuple[str, ...]
     missing: tuple[str, ...]
     unused: tuple[str, ...]
+    kind: str = "encoder"
+    note: str = ""
 
     def summary(self) -> str:
         """Return the account as a few lines of text."""
-        lines = [f"weights from {self.source}"]
+        lines = [f"weights from {self.source} ({KINDS[self.kind]})"]
         for part in ("encoder", "decoder"):
             loaded = sum(name.startswith(f"{part}.") for name in self.matched)
             fresh = sum(name.startswith(f"{part}.") for name in self.missing)
@@ -85,6 +106,8 @@ class WeightReport:
             lines.append(f"  not used: {_listing(self.unused)}")
         else:
             lines.append("  every key of the source was used")
+        if self.note:
+            lines.append(f"  {self.note}")
         return "\n".join(lines)
 
 
@@ -105,17 +128,45 @@ def load_mae(model: MaskedAutoencoder, source: str | Path) -> WeightReport:
         another shape, or has tensors of another architecture.
     """
     weights = read_weights(source)
-    parts = ("encoder", "decoder") if weights.has("decoder") else ("encoder",)
-    return _load(_named(model), weights, parts)
+    return _load(dict(model.state_dict()), weights, _parts(weights, "mae"))
 
 
-def load_decoder(model: MaskedAutoencoder, source: str | Path) -> WeightReport:
-    """Load only the decoder of ``source`` into ``model``; parameters and errors as for `load_mae`.
+def load_diffmae(model: DiffusionMAE, source: str | Path) -> WeightReport:
+    """Load the encoder of ``source`` into ``model``, and of the decoder what there is.
 
-    MAE's best encoder comes without a decoder; its "full" file has one.
+    No official weights of a diffusion masked autoencoder are public, so training starts from MAE's: the
+    encoder, and from a file with MAE's decoder every tensor of it that plays the same role here. A checkpoint
+    of a diffusion masked autoencoder is loaded whole. Parameters and errors as for `load_mae`.
     """
-    decoder = {name: value for name, value in _named(model).items() if name.startswith("decoder.")}
-    return _load(decoder, read_weights(source), ("decoder",))
+    weights = read_weights(source)
+    named = dict(model.state_dict())
+    if weights.kind == "diffmae":
+        return _load(named, weights, ("encoder", "decoder"))
+    report = _load(named, weights, ("encoder",))
+    shared = [name for name in named if name.startswith("decoder.") and name in weights.tensors]
+    fitting = [name for name in shared if named[name].shape == weights.tensors[name].shape]
+    with torch.no_grad():
+        for name in fitting:
+            named[name].copy_(weights.tensors[name])
+    loaded = {*report.matched, *fitting}
+    used = {weights.keys[name] for name in fitting}
+    return replace(
+        report,
+        matched=(*report.matched, *fitting),
+        missing=tuple(name for name in named if name not in loaded),
+        unused=tuple(key for key in report.unused if key not in used),
+        note=(
+            "these are not the weights of a diffusion masked autoencoder, of which no official ones are "
+            "public: it starts from them"
+        ),
+    )
+
+
+def load_feature_predictor(model: FeaturePredictor, source: str | Path) -> WeightReport:
+    """Load the encoder of ``source`` as student and as teacher; parameters and errors as for `load_mae`."""
+    report = load_encoder(model.encoder, source)
+    model.teacher.load_state_dict(model.encoder.state_dict())
+    return report
 
 
 def load_encoder(encoder: VisionTransformer, source: str | Path) -> WeightReport:
@@ -126,16 +177,26 @@ def load_encoder(encoder: VisionTransformer, source: str | Path) -> WeightReport
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors of a source under our names; ``keys`` gives the source's name of each, ``other`` the rest."""
+    """Tensors of a source under our names; ``keys`` gives the source's name of each, ``other`` the rest.
+
+    Attributes
+    ----------
+    kind
+        ``encoder`` alone, or with the decoder of a masked autoencoder (``mae``) or of a diffusion masked
+        autoencoder (``diffmae``).
+    """
 
     source: str
     tensors: Mapping[str, Tensor]
     keys: Mapping[str, str]
     other: tuple[str, ...]
 
-    def has(self, part: str) -> bool:
-        """Tell whether there is any tensor of ``part`` (``encoder`` or ``decoder``)."""
-        return any(name.startswith(f"{part}.") for name in self.tensors)
+    @property
+    def kind(self) -> str:
+        """What the source is."""
+        if _DIFFUSION in self.tensors:
+            return "diffmae"
+        return "mae" if any(name.startswith("decoder.") for name in self.tensors) else "encoder"
 
 
 def read_weights(source: str | Path) -> Weights:
@@ -204,7 +265,7 @@ def _state_dict(path: Path, content: object) -> dict[str, Tensor]:
 
 def _rename(source: str, tensors: Mapping[str, Tensor]) -> Weights:
     """Find out whose names these are, and give the tensors ours."""
-    landmarks = [key for key in tensors if key.endswith(_LANDMARK)]
+    landmarks = [key for key in tensors if key.endswith(_LANDMARK) and _TEACHER not in key]
     if len(landmarks) != 1:
         raise WeightsError(
             source,
@@ -233,8 +294,9 @@ def our_name(key: str) -> str:
     return f"encoder.{key}"
 
 
-def _named(model: MaskedAutoencoder) -> dict[str, Tensor]:
-    return dict(model.state_dict())
+def _parts(weights: Weights, kind: str) -> tuple[str, ...]:
+    """Return what a model of that kind takes from a source: the encoder, and the decoder if it is its own."""
+    return ("encoder", "decoder") if weights.kind == kind else ("encoder",)
 
 
 def _load(model: Mapping[str, Tensor], weights: Weights, parts: tuple[str, ...]) -> WeightReport:
@@ -251,6 +313,7 @@ def _load(model: Mapping[str, Tensor], weights: Weights, parts: tuple[str, ...])
         matched=tuple(wanted),
         missing=tuple(name for name in model if name not in loaded),
         unused=(*unused, *weights.other),
+        kind=weights.kind,
     )
 
 
