@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from skelconv.human.truth import GroundTruth, Settings, SynthError
+from skelconv.extras import need
 from skelconv.ingest.executors import open_executor
 from skelconv.store.publish import remove
 from skelconv.synth import (
@@ -33,6 +33,7 @@ from skelconv.synth import (
     ucla,
     video,
 )
+from skelconv.synth.truth import GroundTruth, Settings, SynthError
 from skelformats.errors import UnknownNameError
 
 MARKER = "SYNTHETIC.txt"
@@ -50,6 +51,7 @@ class Synthesizer:
     and wherever it is called: the bytes of the one file, which is called as the recording with ``suffix``, or
     the bytes of each by its path in the folder. ``capacity(settings)`` tells how many there are names for,
     ``shared(seed, recordings, settings)`` the files that belong to all of them, such as split lists.
+    ``package`` names what the extra ``synth`` brings and this format cannot be written without.
     """
 
     dataset: str
@@ -57,6 +59,7 @@ class Synthesizer:
     make: Callable[[int, int, Settings], tuple[GroundTruth, bytes | Mapping[str, bytes]]]
     capacity: Callable[[Settings], int]
     shared: Callable[[int, int, Settings], Mapping[str, bytes]] | None = None
+    package: str | None = None
 
     def files(self, truth: GroundTruth, content: bytes | Mapping[str, bytes]) -> Mapping[str, bytes]:
         """Return the files of a recording that ``make`` returned, by their paths in the folder."""
@@ -87,7 +90,7 @@ SYNTHESIZERS: Mapping[str, Synthesizer] = MappingProxyType(
         },
         "toyota": Synthesizer("toyota", ".json", toyota.make_clip, toyota.capacity, toyota.lists_and_videos),
         "amass": Synthesizer("amass", "", amass.make_take, amass.capacity, amass.shared_files),
-        "h36m": Synthesizer("h36m", "", h36m.make_take, h36m.capacity),
+        "h36m": Synthesizer("h36m", "", h36m.make_take, h36m.capacity, package=h36m.WRITER),
         "coco": Synthesizer("coco", "", coco.make_image, video.capacity, coco.annotation_files),
         "alphapose": Synthesizer("alphapose", "", alphapose.make_results, video.capacity),
         "openpose": Synthesizer("openpose", "", openpose.make_output, video.capacity),
@@ -151,6 +154,8 @@ def synthesize(
         No such dataset.
     SynthError
         ``out`` is in the way, the seed is negative, or there are not as many recordings.
+    MissingExtraError
+        The format needs a package that is not installed.
     """
     synthesizer = find_synthesizer(dataset)
     settings = settings or Settings()
@@ -187,6 +192,8 @@ def find_synthesizer(dataset: str) -> Synthesizer:
 def _check(synthesizer: Synthesizer, recordings: int, seed: int, settings: Settings) -> None:
     if seed < 0:
         raise SynthError(f"found the seed {seed}, expected 0 or more")
+    if synthesizer.package is not None:
+        need(synthesizer.package, "synth")
     most = synthesizer.capacity(settings)
     if not 1 <= recordings <= most:
         raise SynthError(
