@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from skelconv.s2i.plan import Plan
+from skelconv.s2i.plan import S2IPlan
 from skelconv.s2i.statistics import ImageStatistics
 from skelconv.store import schema
 from skelconv.store.backends import ArrayReader, Backend, open_array
@@ -69,7 +69,7 @@ class S2IStore:
                 f"{path}: found no images or no plan, expected what docs/s2i.md specifies. Encode the store "
                 "again with `skelconv s2i`"
             )
-        self.plan = Plan.from_dict(recorded.get("plan", {}))
+        self.plan = S2IPlan.from_dict(recorded.get("plan", {}))
         self.stream = str(recorded.get("stream", ""))
         self.persons = str(recorded.get("persons", ""))
         self.chain = str(recorded.get("chain", ""))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from skelconv.clean.samples import Samples
 from skelconv.s2i import kernel
 from skelconv.s2i.encoder import aligned_images, encode, in_threads, stream_rows
-from skelconv.s2i.plan import Plan, S2IError
+from skelconv.s2i.plan import S2IError, S2IPlan
 
 BLOCK_IMAGES = 256
 BLOCK_BYTES = 256 * 2**20
@@ -76,7 +76,7 @@ class ImageMoments:
 
 
 def encode_blocks(
-    samples: Samples, plan: Plan, stream: str = "joint", block: int | None = None, threads: int = 1
+    samples: Samples, plan: S2IPlan, stream: str = "joint", block: int | None = None, threads: int = 1
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Encode all samples, ``block`` at a time (`images_a_block` by default).
 
@@ -106,7 +106,7 @@ def encode_blocks(
 
 def image_statistics(
     samples: Samples,
-    plan: Plan,
+    plan: S2IPlan,
     stream: str = "joint",
     chosen: NDArray[np.bool_] | None = None,
     threads: int = 1,
@@ -127,12 +127,12 @@ def image_statistics(
     return pooled
 
 
-def images_a_block(plan: Plan) -> int:
+def images_a_block(plan: S2IPlan) -> int:
     """Images that are encoded, and stored, together: 256, or fewer where images are large."""
     return max(1, min(BLOCK_IMAGES, BLOCK_BYTES // (12 * plan.size[0] * plan.size[1])))
 
 
-def check_samples(samples: Samples, plan: Plan) -> None:
+def check_samples(samples: Samples, plan: S2IPlan) -> None:
     """Raise `S2IError` where samples and plan do not go together."""
     names = samples.skeleton.names
     if plan.joint_count != len(names) or tuple(names[joint] for joint in plan.order) != plan.joints:

@@ -21,7 +21,7 @@ from skelconv import __version__
 from skelconv.clean.chains import find_chain
 from skelconv.clean.samples import PERSONS, Persons, Samples, SampleStore, pack_samples
 from skelconv.s2i.encoder import STREAMS
-from skelconv.s2i.plan import Plan, make_plan
+from skelconv.s2i.plan import S2IPlan, make_plan
 from skelconv.s2i.read import IMAGE, SAMPLE, S2IStore, open_s2i
 from skelconv.s2i.statistics import (
     ImageMoments,
@@ -135,7 +135,7 @@ def encode_store(
 def write_s2i_store(
     samples: Samples,
     path: str | Path,
-    plan: Plan,
+    plan: S2IPlan,
     source: StoreInfo,
     stream: str = "joint",
     persons: Persons = "interleave",
@@ -233,7 +233,7 @@ def _check_choices(stream: str, persons: str, dtype: str) -> None:
 
 def _describe(
     samples: Samples,
-    plan: Plan,
+    plan: S2IPlan,
     source: StoreInfo,
     stream: str,
     persons: str,
