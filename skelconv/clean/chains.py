@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from skelconv.clean import metric, msg3d, ntu, pyskl, ucla
-from skelconv.clean.scene import (
+from skelconv.clean.candidates import (
     Actors,
     CleaningError,
     Step,

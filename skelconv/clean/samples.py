@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skelconv.clean import CleaningError, default_chain, find_chain, run_steps
-from skelconv.clean.scene import Actors
+from skelconv.clean.candidates import Actors
 from skelconv.clean.ucla import to_unit_range
 from skelconv.store.info import StoreInfo
 from skelconv.store.recording import Recording, Sequence

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import zarr
 
+from skelconv.clean.candidates import Actors, CleaningError
 from skelconv.clean.chains import Chain, find_chain, run_steps
 from skelconv.clean.samples import recording_columns
-from skelconv.clean.scene import Actors, CleaningError
 from skelconv.clean.ucla import scale_to_unit_range
 from skelconv.store import schema
 from skelconv.store.info import Provenance, SetAside, StoreInfo

@@ -181,21 +181,21 @@ class TestPublishedArrays:
 
     def test_ctrgcn_raw_bodies(self, take: Recording, published: dict[str, NDArray[np.generic]]) -> None:
         steps = CHAINS["ctrgcn"].steps
-        scene = take
+        candidates = take
         for step in steps[: CHAINS["ctrgcn"].step_names.index("close_gaps") + 1]:
-            scene = step(scene, NTU25)
+            candidates = step(candidates, NTU25)
         # measured before short bodies are dropped, as published
-        scene = steps[CHAINS["ctrgcn"].step_names.index("measure_motion")](scene, NTU25)
-        assert len(scene.frame_index) == published["ctrgcn_raw_num_frames"]
-        dropped = np.setdiff1d(np.arange(take.length), scene.frame_index)
+        candidates = steps[CHAINS["ctrgcn"].step_names.index("measure_motion")](candidates, NTU25)
+        assert len(candidates.frame_index) == published["ctrgcn_raw_num_frames"]
+        dropped = np.setdiff1d(np.arange(take.length), candidates.frame_index)
         np.testing.assert_array_equal(dropped, published["ctrgcn_frames_dropped"])
-        assert [take.bodies[one.body].body for one in scene.bodies] == published[
+        assert [take.bodies[one.body].body for one in candidates.bodies] == published[
             "ctrgcn_raw_body_ids"
         ].tolist()
-        for k, one in enumerate(scene.bodies):
+        for k, one in enumerate(candidates.bodies):
             np.testing.assert_array_equal(one.position, published[f"ctrgcn_raw_b{k}_joints"])
             np.testing.assert_array_equal(one.place, published[f"ctrgcn_raw_b{k}_interval"])
-            if len(scene.bodies) > 1:
+            if len(candidates.bodies) > 1:
                 assert one.motion == published[f"ctrgcn_raw_b{k}_motion"]
 
     def test_ctrgcn_colors(self, take: Recording, published: dict[str, NDArray[np.generic]]) -> None:
