@@ -201,7 +201,7 @@ def pack_samples(
 def chain_for(info: StoreInfo) -> str:
     """Return the chain of the dataset of a store; ``none`` where the store is a chain's result already."""
     made_from = info.provenance.derived_from or {}
-    return "none" if "chain" in made_from else default_chain(info.dataset.name)
+    return "none" if "chain" in made_from else default_chain(info.dataset)
 
 
 def arrange(actors: Actors, how: Persons) -> list[Rows]:

@@ -13,6 +13,7 @@ import numpy as np
 import orjson
 import pandas as pd
 
+from skelconv.export.forms import ExportForm
 from skelconv.export.frames import LongForm, long_form, long_frames
 from skelconv.export.place import ABOUT, Exported, written_aside
 from skelconv.extras import need
@@ -146,3 +147,15 @@ def _frames_to_csv(path: Path, blocks: Iterator[pd.DataFrame]) -> int:
             block.to_csv(handle, index=False, header=rows == 0, lineterminator="\n")
             rows += len(block)
     return rows
+
+
+PARQUET = ExportForm(
+    name="parquet",
+    title="folder of Parquet files",
+    write=lambda store, path, how: export_parquet(store, path, how.overwrite),
+)
+CSV = ExportForm(
+    name="csv",
+    title="folder of CSV files",
+    write=lambda store, path, how: export_csv(store, path, how.overwrite),
+)
