@@ -168,7 +168,11 @@ def _column_runs(plan: S2IPlan) -> tuple[NDArray[np.int64], NDArray[np.float32]]
 
 
 def _check_batch(position: NDArray[np.float32], offsets: NDArray[np.int64], plan: S2IPlan) -> None:
-    if position.ndim != 3 or position.shape[1:] != (plan.joint_count, 3):
+    if position.ndim == 3 and position.shape[2] != 3:
+        raise S2IError(
+            f"found positions of {position.shape[2]} axes, expected three: an image has three channels"
+        )
+    if position.ndim != 3 or position.shape[1] != plan.joint_count:
         raise S2IError(
             f"found positions of shape {position.shape}, expected (rows, {plan.joint_count}, 3) for the "
             f"layout {plan.skeleton_name}. Remap the joints to that layout first, or make a plan for theirs"

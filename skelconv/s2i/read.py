@@ -49,6 +49,8 @@ class S2IStore:
         How the images were made.
     stream, persons, chain
         What they were made of: the stream, how persons were merged, the cleaning chain.
+    third
+        What the third channel is where it is no coordinate; None where it is.
     """
 
     def __init__(self, path: str | Path, backend: Backend = "auto") -> None:
@@ -73,6 +75,7 @@ class S2IStore:
         self.stream = str(recorded.get("stream", ""))
         self.persons = str(recorded.get("persons", ""))
         self.chain = str(recorded.get("chain", ""))
+        self.third: str | None = recorded.get("third")
         self._statistics: Mapping[str, Any] = recorded.get("statistics", {})
 
     def __repr__(self) -> str:

@@ -237,7 +237,7 @@ class TestEncode:
         ("shape", "offsets", "complaint"),
         [
             ((4, 20, 3), [0, 4], "expected \\(rows, 25, 3\\)"),
-            ((4, 25, 2), [0, 4], "expected \\(rows, 25, 3\\)"),
+            ((4, 25, 2), [0, 4], "2 axes, expected three"),
             ((4, 25, 3), [0, 3], "the 4 rows"),
             ((4, 25, 3), [1, 4], "from 0"),
             ((4, 25, 3), [0, 4, 4], "no row in sample 1"),
