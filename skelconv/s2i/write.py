@@ -48,6 +48,7 @@ __all__ = [
 ]
 
 _PERSON = Column("person", "i4", "person of the recording that the sample shows; -1 for all of them")
+_RESERVED = (IMAGE, SAMPLE, "channel")
 _DESCRIPTIONS = {column.name: column.description for column in (*schema.BASE_COLUMNS, _PERSON)}
 
 
@@ -293,11 +294,13 @@ def _write_table(group: zarr.Group, table: pd.DataFrame, source: StoreInfo) -> N
     schema.write_labels(group, SAMPLE, [str(name) for name in table.index])
     for name in table.columns:
         values = table[name]
+        # a dataset may have a column of the name of an array that is here already
+        stored = f"recording_{name}" if name in _RESERVED else str(name)
         protocol = str(name).removeprefix("split_")
         described = _DESCRIPTIONS.get(name, f"{name}, as in the store that was encoded")
         if name != protocol and protocol in source.protocols:
             described = f"{source.protocols[protocol]}: train, test, val or empty"
-        column = Column(str(name), _stored_dtype(values), described)
+        column = Column(stored, _stored_dtype(values), described)
         schema.write_column(group, column, _plain(values, column.dtype), SAMPLE)
 
 

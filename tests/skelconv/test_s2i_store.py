@@ -174,6 +174,13 @@ class TestOpen:
         for name in frame.columns:
             assert frame[name].tolist() == SAMPLES.table[name].tolist()
 
+    def test_a_column_called_as_an_array_of_the_store_does_not_replace_it(self, path: Path) -> None:
+        names = [f"{n}.jpg" for n in range(5)]
+        samples = replace(SAMPLES, table=SAMPLES.table.assign(image=pd.array(names, dtype="string")))
+        write_s2i_store(samples, path, PLAN, SOURCE)
+        np.testing.assert_array_equal(open_s2i(path).images(), expected_images(SAMPLES))
+        assert open_s2i(path).to_frame()["recording_image"].tolist() == names
+
     def test_pickles_as_its_path(self, path: Path) -> None:
         write_s2i_store(SAMPLES, path, PLAN, SOURCE)
         store = open_s2i(path)
