@@ -1,5 +1,6 @@
 """Export: a store in the files that other projects read (docs/export.md)."""
 
+from skelconv.export.csv_cells import read_csv
 from skelconv.export.ctrgcn import export_ctrgcn
 from skelconv.export.folder import export_csv, export_parquet
 from skelconv.export.forms import ExportForm, ExportOptions, export_store, find_form, form_names
@@ -18,5 +19,6 @@ __all__ = [
     "export_store",
     "find_form",
     "form_names",
+    "read_csv",
     "written_aside",
 ]
