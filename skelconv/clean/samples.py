@@ -92,7 +92,7 @@ class Samples:
     set_aside
         (recording, reason) of each recording that could not be cleaned.
     third
-        What the last value of each joint is where it is no coordinate.
+        What the last value of each joint is where it is not a coordinate.
     """
 
     position: NDArray[np.float32]
@@ -254,7 +254,7 @@ def merge_persons(actors: Actors, how: Literal["interleave", "concat", "first"])
 
 
 def _scaled(rows: NDArray[np.float32], axes: int) -> NDArray[np.float32]:
-    """Stretch the first ``axes`` values of each joint to [-1, 1]; a third that is no coordinate stays."""
+    """Stretch the first ``axes`` values of each joint to [-1, 1]; a third that is not a coordinate stays."""
     return np.concatenate([to_unit_range(rows[..., :axes]), rows[..., axes:]], axis=-1)
 
 

@@ -50,7 +50,7 @@ class S2IStore:
     stream, persons, chain
         What they were made of: the stream, how persons were merged, the cleaning chain.
     third
-        What the third channel is where it is no coordinate; None where it is.
+        What the third channel is where it is not a coordinate; None where it is.
     """
 
     def __init__(self, path: str | Path, backend: Backend = "auto") -> None:
