@@ -310,19 +310,19 @@ def test_statistics_equal_numpy_far_from_zero() -> None:
     assert moments.pool(np.zeros(5, bool)) is None
 
 
-@pytest.mark.real
 @pytest.mark.parametrize("kind", ["hp", "ac"])
 class TestGolden:
-    def test_ntu_at_full_size(self, golden: Path, kind: str) -> None:
-        with np.load(golden / "s2i.npz") as data:
+    """Every seventh row and every fifth column of the full image is kept (tests/golden/README.md)."""
+
+    def test_twenty_five_joints(self, golden_numbers: Path, kind: str) -> None:
+        with np.load(golden_numbers / "s2i.npz") as data:
             plan = make_plan(load_skeleton("ntu25"), align_corners=kind == "ac")
             assert plan.order == tuple(data["order_a"])
             image = encode(data["in_a"], [0, len(data["in_a"])], plan)[0]
-            np.testing.assert_allclose(image, data[f"out_a_{kind}"], atol=1e-6, rtol=0)
+            np.testing.assert_allclose(image[:, ::7, ::5], data[f"out_a_{kind}"], atol=1e-6, rtol=0)
 
-    def test_thirteen_joints(self, golden: Path, kind: str) -> None:
-        # kept are every seventh row and every fifth column of the full image
-        with np.load(golden / "s2i.npz") as data:
+    def test_thirteen_joints(self, golden_numbers: Path, kind: str) -> None:
+        with np.load(golden_numbers / "s2i.npz") as data:
             plan = replace(
                 make_plan(load_skeleton("toyota13"), align_corners=kind == "ac"),
                 order=tuple(data["order_d"].tolist()),
