@@ -24,7 +24,7 @@ def test_a_skip_is_an_error_in_ci_that_is_given_a_folder_without_the_files(
     tmp_path: Path, continuous: str, code: int, words: str
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", A_TEST_OF_REAL_FILES],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", A_TEST_OF_REAL_FILES],
         cwd=ROOT,
         env={**os.environ, "CI": continuous, "SKELCONV_SHARED": str(tmp_path)},
         capture_output=True,
