@@ -97,6 +97,11 @@ class S2IStore:
         """Dtype of the images, float32 or float16."""
         return self._images.dtype
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """What the three channels are: x, y and z, or x, y and confidence."""
+        return tuple(map(str, self._column("channel")))
+
     def images(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Return images ``start`` to ``stop``, (n, 3, rows, columns), in the store's dtype.
 

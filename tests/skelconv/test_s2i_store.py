@@ -331,6 +331,7 @@ class TestTwoAxes:
         encode_store(store, path, EncodeOptions(stream=stream, size=(16, 34), third="confidence"))
         images = open_s2i(path)
         assert images.third == "confidence"
+        assert images.channels == ("x", "y", "confidence")
         with xr.open_zarr(path, chunks=None) as data:
             assert data.channel.values.tolist() == ["x", "y", "confidence"]
         plan = make_plan(load_skeleton("coco17"), (16, 34))
