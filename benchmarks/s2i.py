@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from skelconv.ingest.executors import default_workers
-from skelconv.s2i import Plan, aligned_images, encode, make_plan
+from skelconv.s2i import S2IPlan, aligned_images, encode, make_plan
 from skelformats.skeleton import load_skeleton
 from skeltrain.data.encode import S2IEncoder
 
@@ -73,7 +73,7 @@ def main() -> None:
         report_cuda(data, plan, options.rounds)
 
 
-def make_data(count: int, plan: Plan) -> Data:
+def make_data(count: int, plan: S2IPlan) -> Data:
     """Random walks of some metres."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(30, 301, count)
@@ -82,7 +82,7 @@ def make_data(count: int, plan: Plan) -> Data:
     return Data(position, np.ascontiguousarray(position[:, plan.order]), offsets)
 
 
-def measure(data: Data, plan: Plan, threads: int, rounds: int) -> dict[str, float]:
+def measure(data: Data, plan: S2IPlan, threads: int, rounds: int) -> dict[str, float]:
     """Smallest time in seconds of each way, with ``threads`` threads."""
     count = len(data.offsets) - 1
     images = aligned_images(count, plan)
@@ -106,7 +106,7 @@ def measure(data: Data, plan: Plan, threads: int, rounds: int) -> dict[str, floa
         return timed(ways, rounds)
 
 
-def per_sequence(data: Data, plan: Plan, images: NDArray[np.float32]) -> dict[str, Work]:
+def per_sequence(data: Data, plan: S2IPlan, images: NDArray[np.float32]) -> dict[str, Work]:
     """Ways that take one sequence after another: each works on sequences a to b."""
     rows, columns = plan.size
     hwc = images.reshape(-1).reshape(len(images), rows, columns, 3)
@@ -125,7 +125,7 @@ def per_sequence(data: Data, plan: Plan, images: NDArray[np.float32]) -> dict[st
     return {"cv2.resize, HWC view": cv2_hwc, "numpy, two matmuls": matmuls}
 
 
-def torch_ways(data: Data, plan: Plan) -> dict[str, Callable[[], object]]:
+def torch_ways(data: Data, plan: S2IPlan) -> dict[str, Callable[[], object]]:
     """Ways that allocate their output themselves; the ragged form in blocks of 64 sequences."""
     ordered, position = torch.from_numpy(data.ordered), torch.from_numpy(data.position)
     offsets = torch.from_numpy(data.offsets)
@@ -157,7 +157,9 @@ def dense(
     return matrix
 
 
-def check(ways: dict[str, Callable[[], object]], images: NDArray[np.float32], data: Data, plan: Plan) -> None:
+def check(
+    ways: dict[str, Callable[[], object]], images: NDArray[np.float32], data: Data, plan: S2IPlan
+) -> None:
     """Make sure that those who write into ``images`` write the same."""
     expected = encode(data.position[: data.offsets[2]], data.offsets[:3], plan)
     for name in ("skelconv kernel", "numpy, two matmuls", "cv2.resize, HWC view"):
@@ -188,7 +190,7 @@ def report(times: dict[str, float], count: int, threads: int) -> None:
         print(f"  {name:<34}{1e3 * seconds:>8.1f}{seconds / floor:>10.2f}{count / seconds:>11,.0f}")
 
 
-def report_cuda(data: Data, plan: Plan, rounds: int) -> None:
+def report_cuda(data: Data, plan: S2IPlan, rounds: int) -> None:
     """Time the torch form on the device, positions there already, and the copy of its images as the floor."""
     encoder = S2IEncoder(plan).cuda()
     position, offsets = torch.from_numpy(data.position).cuda(), torch.from_numpy(data.offsets).cuda()

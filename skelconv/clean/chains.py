@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from skelconv.clean import metric, msg3d, ntu, pyskl, ucla
-from skelconv.clean.scene import (
+from skelconv.clean.candidates import (
     Actors,
     CleaningError,
     Step,
@@ -21,8 +21,9 @@ from skelconv.clean.scene import (
     drop_empty_frames,
     zero_missing_joints,
 )
+from skelconv.registry import Registry
+from skelconv.store.info import DatasetInfo
 from skelconv.store.recording import Recording
-from skelformats.errors import UnknownNameError
 from skelformats.skeleton import Skeleton
 
 
@@ -89,25 +90,30 @@ def run_steps(recording: Recording, chain: Chain, skeleton: Skeleton) -> Actors:
 
 
 def find_chain(name: str) -> Chain:
-    """Return the chain called ``name``; raises `UnknownNameError`."""
-    if name not in CHAINS:
-        raise UnknownNameError("cleaning chain", name, tuple(CHAINS))
-    return CHAINS[name]
+    """Return the chain called ``name``, ours or of another package; raises `UnknownNameError`."""
+    return _registry().find(name)
 
 
-def default_chain(dataset_name: str) -> str:
-    """Return the chain that a dataset is cleaned with unless asked otherwise.
+def chain_names() -> tuple[str, ...]:
+    """Names of every chain, installed ones included."""
+    return _registry().names()
 
-    That of the S2I paper (section 4.2): SGN's for NTU RGB+D and PKU-MMD, Cheng et al.'s for NW-UCLA; for all
-    other datasets only the translation. A merged store, named ``ntu60+pku1``, has the chain of its datasets
-    where that is one.
+
+def default_chain(dataset: DatasetInfo) -> str:
+    """Return the chain that a dataset is cleaned with unless asked otherwise: the one that its store names.
+
+    The datasets name those of the S2I paper (section 4.2): SGN's for NTU RGB+D and PKU-MMD, Cheng et al.'s
+    for NW-UCLA; all others only the translation. A merged store has the chain of its datasets where that is
+    one, else only the translation.
     """
-    if "+" in dataset_name:
-        chains = {default_chain(name) for name in dataset_name.split("+")}
-        return chains.pop() if len(chains) == 1 else "metric"
-    if dataset_name.startswith(("ntu", "pku")):
-        return "sgn"
-    return "ucla" if dataset_name == "ucla" else "metric"
+    if dataset.cleaning:
+        return dataset.cleaning
+    chains = {_BEFORE_STORES_SAID.get(name, "metric") for name in dataset.name.split("+")}
+    return chains.pop() if len(chains) == 1 else "metric"
+
+
+_BEFORE_STORES_SAID = {"ntu60": "sgn", "ntu120": "sgn", "pku1": "sgn", "pku2": "sgn", "ucla": "ucla"}
+"""Chains of the datasets whose stores of skelconv 0.1 do not name one; those of all others are ``metric``."""
 
 
 _NTU_BODIES: tuple[Step, ...] = (
@@ -238,4 +244,8 @@ _ALL = (
 )
 
 CHAINS: Mapping[str, Chain] = MappingProxyType({chain.name: chain for chain in _ALL})
-"""Every chain by name."""
+"""Our chains by name; other packages add theirs through the entry-point group ``skelconv.chains``."""
+
+
+def _registry() -> Registry[Chain]:
+    return Registry("skelconv.chains", "cleaning chain", Chain, CHAINS)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from skelconv.clean.scene import Actors, observed_joints
+from skelconv.clean.candidates import Actors, observed_joints
 from skelformats.skeleton import Skeleton
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from skelconv.clean.scene import Actors, Scene, observed_joints, shown
+from skelconv.clean.candidates import Actors, Candidates, observed_joints, shown
 from skelformats.skeleton import Skeleton
 
 SLOTS = 4
@@ -21,21 +21,23 @@ SLOTS = 4
 PERSONS = 2
 
 
-def fill_slots(scene: Scene, skeleton: Skeleton) -> Actors:
+def fill_slots(candidates: Candidates, skeleton: Skeleton) -> Actors:
     """Give each frame's bodies the slots 0, 1, ... in order of first appearance, at most four."""
-    frames = len(scene.frame_index)
-    position = np.zeros((SLOTS, frames, *scene.bodies[0].position.shape[1:]), np.float32)
+    frames = len(candidates.frame_index)
+    position = np.zeros((SLOTS, frames, *candidates.bodies[0].position.shape[1:]), np.float32)
     number = np.full((SLOTS, frames), -1, np.int32)
     row = np.full((SLOTS, frames), -1, np.int32)
     taken = np.zeros(frames, np.intp)
-    for body in scene.bodies:
+    for body in candidates.bodies:
         slot = taken[body.place]
         taken[body.place] += 1
         fits = slot < SLOTS
         at = slot[fits], body.place[fits]
         position[at], number[at], row[at] = body.position[fits], body.body, body.row[fits]
     present = shown(position)
-    return Actors(position, scene.frame_index, present, number, row, scene.recording, scene.body_count)
+    return Actors(
+        position, candidates.frame_index, present, number, row, candidates.recording, candidates.body_count
+    )
 
 
 def keep_most_energetic(actors: Actors, skeleton: Skeleton) -> Actors:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from skelconv.clean.scene import Actors, Body, CleaningError, Scene, cast_bodies, shown
+from skelconv.clean.candidates import Actors, Body, Candidates, CleaningError, cast_bodies, shown
 from skelformats.skeleton import Skeleton
 
 SHORT_BODY_FRAMES = 11
@@ -27,18 +27,20 @@ SPREAD_NOISE_SHARE = 0.69754
 """A body with at least this share of noisy frames is noise (SGN, denoising by spread)."""
 
 
-def close_gaps(scene: Scene, skeleton: Skeleton) -> Scene:
+def close_gaps(candidates: Candidates, skeleton: Skeleton) -> Candidates:
     """Number each body's frames on from its first one, so that a body that comes back is shifted early.
 
     A defect of the published code, which advances a body's frame number by one at each sighting.
     """
     return replace(
-        scene,
-        bodies=tuple(replace(body, place=body.first + np.arange(len(body))) for body in scene.bodies),
+        candidates,
+        bodies=tuple(replace(body, place=body.first + np.arange(len(body))) for body in candidates.bodies),
     )
 
 
-def drop_short_bodies(scene: Scene, skeleton: Skeleton, frames: int = SHORT_BODY_FRAMES) -> Scene:
+def drop_short_bodies(
+    candidates: Candidates, skeleton: Skeleton, frames: int = SHORT_BODY_FRAMES
+) -> Candidates:
     """Drop bodies of at most ``frames`` frames; a recording with one body keeps it whatever its length.
 
     Raises
@@ -46,35 +48,36 @@ def drop_short_bodies(scene: Scene, skeleton: Skeleton, frames: int = SHORT_BODY
     CleaningError
         Every one of several bodies is that short; the published code ends in an IndexError there.
     """
-    if scene.body_count == 1:
-        return scene
-    kept = tuple(body for body in scene.bodies if len(body) > frames)
+    if candidates.body_count == 1:
+        return candidates
+    kept = tuple(body for body in candidates.bodies if len(body) > frames)
     if not kept:
         raise CleaningError(
-            scene.recording,
-            f"{scene.body_count} bodies of at most {max(map(len, scene.bodies))} frames",
+            candidates.recording,
+            f"{candidates.body_count} bodies of at most {max(map(len, candidates.bodies))} frames",
             f"one of more than {frames}",
         )
-    return replace(scene, bodies=kept)
+    return replace(candidates, bodies=kept)
 
 
-def measure_motion(scene: Scene, skeleton: Skeleton) -> Scene:
+def measure_motion(candidates: Candidates, skeleton: Skeleton) -> Candidates:
     """Give each body its motion; with a single body there is nothing to rank, and it is left out."""
-    if len(scene.bodies) == 1:
-        return scene
+    if len(candidates.bodies) == 1:
+        return candidates
     return replace(
-        scene, bodies=tuple(replace(body, motion=body_motion(body.position)) for body in scene.bodies)
+        candidates,
+        bodies=tuple(replace(body, motion=body_motion(body.position)) for body in candidates.bodies),
     )
 
 
-def drop_spread_bodies(scene: Scene, skeleton: Skeleton) -> Scene:
+def drop_spread_bodies(candidates: Candidates, skeleton: Skeleton) -> Candidates:
     """Drop bodies whose joints are wider than high in most frames (furniture), but never the last one.
 
     Bodies are judged in order of first appearance. One that stays although some of its frames are noise
     counts with the smaller of its motion and its motion over the other frames.
     """
-    bodies = {body.body: body for body in scene.bodies}
-    for body in scene.bodies:
+    bodies = {body.body: body for body in candidates.bodies}
+    for body in candidates.bodies:
         if len(bodies) == 1:
             break
         judged = judge_spread(body)
@@ -82,24 +85,24 @@ def drop_spread_bodies(scene: Scene, skeleton: Skeleton) -> Scene:
             del bodies[body.body]
         else:
             bodies[body.body] = judged
-    return replace(scene, bodies=tuple(bodies.values()))
+    return replace(candidates, bodies=tuple(bodies.values()))
 
 
-def rank_by_motion(scene: Scene, skeleton: Skeleton) -> Scene:
+def rank_by_motion(candidates: Candidates, skeleton: Skeleton) -> Candidates:
     """Order the bodies by motion, the largest first; equal ones keep their order."""
-    return replace(scene, bodies=tuple(sorted(scene.bodies, key=lambda body: -float(body.motion))))
+    return replace(candidates, bodies=tuple(sorted(candidates.bodies, key=lambda body: -float(body.motion))))
 
 
-def choose_main_actors(scene: Scene, skeleton: Skeleton) -> Actors:
+def choose_main_actors(candidates: Candidates, skeleton: Skeleton) -> Actors:
     """Join the bodies, in their order, into two actors; a lone body is the only one.
 
     A body goes to the first actor whose interval it overlaps by at most one frame, and overwrites that
     frame; else it is lost. As published, the second actor's interval starts at frame 0 whatever its first
     body's does, so that a later body that ends before the interval's end is lost although there was room.
     """
-    first, *others = scene.bodies
+    first, *others = candidates.bodies
     if not others:
-        return cast_bodies(scene, [[first]])
+        return cast_bodies(candidates, [[first]])
     roles: tuple[list[Body], list[Body]] = ([first], [])
     intervals = [(first.first, first.last), (0, 0)]
     for body in others:
@@ -108,7 +111,7 @@ def choose_main_actors(scene: Scene, skeleton: Skeleton) -> Actors:
                 roles[actor].append(body)
                 intervals[actor] = (min(start, body.first), max(end, body.last))
                 break
-    return cast_bodies(scene, roles)
+    return cast_bodies(candidates, roles)
 
 
 def drop_zero_sum_frames(actors: Actors, skeleton: Skeleton) -> Actors:

@@ -9,16 +9,16 @@ from dataclasses import replace
 
 import numpy as np
 
+from skelconv.clean.candidates import Actors, Body, Candidates, CleaningError, cast_bodies, observed_joints
 from skelconv.clean.ntu import judge_spread
 from skelconv.clean.rotate import turn_upright
-from skelconv.clean.scene import Actors, Body, CleaningError, Scene, cast_bodies, observed_joints
 from skelformats.skeleton import Skeleton
 
 EMPTY_SUM = 1e-3
 """A frame is empty when the absolute values of its coordinates sum to less (pyskl)."""
 
 
-def drop_all_spread_bodies(scene: Scene, skeleton: Skeleton) -> Scene:
+def drop_all_spread_bodies(candidates: Candidates, skeleton: Skeleton) -> Candidates:
     """Drop bodies whose joints are wider than high in most frames, the last one too.
 
     Unlike the SGN chain, which keeps a last body; a single body is not judged.
@@ -28,25 +28,25 @@ def drop_all_spread_bodies(scene: Scene, skeleton: Skeleton) -> Scene:
     CleaningError
         None is left; the published code ends in an AssertionError there.
     """
-    if len(scene.bodies) == 1:
-        return scene
-    judged = [judge_spread(body) for body in scene.bodies]
+    if len(candidates.bodies) == 1:
+        return candidates
+    judged = [judge_spread(body) for body in candidates.bodies]
     kept = tuple(body for body in judged if body is not None)
     if not kept:
         raise CleaningError(
-            scene.recording, f"{len(judged)} bodies wider than high in most frames", "one that is not"
+            candidates.recording, f"{len(judged)} bodies wider than high in most frames", "one that is not"
         )
-    return replace(scene, bodies=kept)
+    return replace(candidates, bodies=kept)
 
 
-def choose_apart_actors(scene: Scene, skeleton: Skeleton) -> Actors:
+def choose_apart_actors(candidates: Candidates, skeleton: Skeleton) -> Actors:
     """Join the bodies, in their order, into two actors; a lone body is the only one.
 
     Unlike the SGN chain, a body joins an actor only when they share no frame at all.
     """
-    first, *others = scene.bodies
+    first, *others = candidates.bodies
     if not others:
-        return cast_bodies(scene, [[first]])
+        return cast_bodies(candidates, [[first]])
     roles: tuple[list[Body], list[Body]] = ([first], [])
     intervals = [(first.first, first.last + 1), (0, 0)]
     for body in others:
@@ -55,7 +55,7 @@ def choose_apart_actors(scene: Scene, skeleton: Skeleton) -> Actors:
                 roles[actor].append(body)
                 intervals[actor] = (min(start, body.first), max(end, body.last + 1))
                 break
-    return cast_bodies(scene, roles)
+    return cast_bodies(candidates, roles)
 
 
 def trim_empty_ends(actors: Actors, skeleton: Skeleton) -> Actors:

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skelconv.clean import CleaningError, default_chain, find_chain, run_steps
-from skelconv.clean.scene import Actors
+from skelconv.clean.candidates import Actors, gather_extra
 from skelconv.clean.ucla import to_unit_range
 from skelconv.store.info import StoreInfo
 from skelconv.store.recording import Recording, Sequence
@@ -32,6 +32,10 @@ Persons = Literal["interleave", "concat", "separate", "first"]
 """
 
 PERSONS: tuple[Persons, ...] = get_args(Persons)
+Third = Literal["confidence"]
+"""What may stand behind the two axes of a 2D store: confidence as stored, 0 for a missing joint."""
+
+THIRDS: tuple[Third, ...] = get_args(Third)
 ALL_PERSONS = -1
 """In the column ``person``: the sample holds every person of its recording."""
 
@@ -68,7 +72,7 @@ class Samples:
     Attributes
     ----------
     position
-        (R, J, A) float32: the rows of all samples.
+        (R, J, A) float32: the rows of all samples; with a ``third``, (R, J, A + 1).
     offsets
         (N + 1,) int64: sample n has the rows ``offsets[n]:offsets[n + 1]``, at least one.
     next_row
@@ -87,6 +91,8 @@ class Samples:
         Name of the chain that cleaned them.
     set_aside
         (recording, reason) of each recording that could not be cleaned.
+    third
+        What the last value of each joint is where it is not a coordinate.
     """
 
     position: NDArray[np.float32]
@@ -98,6 +104,7 @@ class Samples:
     scaling: Literal["none", "minmax"]
     chain: str = "none"
     set_aside: list[tuple[str, str]] = field(default_factory=list)
+    third: Third | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -127,6 +134,7 @@ def pack_samples(
     persons: Persons = "interleave",
     skeleton: Skeleton | None = None,
     final_scaling: bool = True,
+    third: Third | None = None,
 ) -> Samples:
     """Clean every recording of a store and pack what is left; the arrays are read once, whole.
 
@@ -142,11 +150,14 @@ def pack_samples(
         Layout to carry the joints to, by name, after cleaning; the store's own when None.
     final_scaling
         False leaves out a chain's final scaling to [-1, 1], to be done after augmentation.
+    third
+        ``confidence`` puts each joint's confidence behind its coordinates; no chain changes it.
 
     Raises
     ------
     CleaningError
-        Not one recording could be cleaned. Else those that could not are in `Samples.set_aside`.
+        Not one recording could be cleaned. Else those that could not are in `Samples.set_aside`. Or a third
+        value is asked for of a chain that scales, without its final scaling.
     SkeletonError
         The layout asked for has joints that the store's has not.
     UnknownNameError
@@ -154,28 +165,37 @@ def pack_samples(
     """
     chosen = find_chain(chain_for(store.info) if chain == "auto" else chain)
     _check_persons(persons)
+    if third is not None and not final_scaling and chosen.scaling != "none":
+        raise CleaningError(
+            "the samples", f"a {third} behind coordinates that are yet to be scaled", "them to be scaled"
+        )
     joints = None if skeleton is None else match_joints(store.skeleton, skeleton)
     target = store.skeleton if skeleton is None else skeleton
     table = store.to_frame()
-    arrays = store.load(("position", "frame_index"))
+    arrays = store.load(("position", "frame_index") if third is None else ("position", "frame_index", third))
     position: NDArray[np.float32] = arrays["position"].astype(np.float32, copy=False)
     frame_index: NDArray[np.int32] = arrays["frame_index"].astype(np.int32, copy=False)
 
-    packed = _Packer(int(table["length"].sum()), (len(target), position.shape[-1]))
+    values = position.shape[-1] + (third is not None)
+    packed = _Packer(int(table["length"].sum()), (len(target), values))
     set_aside: list[tuple[str, str]] = []
     origins: list[tuple[int, int]] = []
     cleaned = chosen.without_scaling()
     scale = final_scaling and chosen.scaling == "minmax"
-    for first_row, recording in _recordings(table, position, frame_index):
+    for first_row, recording in _recordings(table, position, frame_index, arrays.get("confidence")):
         try:
             actors = run_steps(recording, cleaned, store.skeleton)
         except CleaningError as error:
             set_aside.append((recording.name, error.reason))
             continue
+        if third is not None:
+            actors = _with_third(recording, actors, third)
         if joints is not None:
             actors = replace(actors, position=actors.position[:, :, joints])
         for rows in arrange(actors, persons):
-            packed.append(to_unit_range(rows.position) if scale else rows.position, rows.next_row)
+            packed.append(
+                _scaled(rows.position, position.shape[-1]) if scale else rows.position, rows.next_row
+            )
             person = int(rows.person[0]) if persons in ("separate", "first") else ALL_PERSONS
             origins.append((first_row, person))
     if not origins:
@@ -195,13 +215,14 @@ def pack_samples(
         scaling="none" if final_scaling else chosen.scaling,
         chain=chosen.name,
         set_aside=set_aside,
+        third=third,
     )
 
 
 def chain_for(info: StoreInfo) -> str:
     """Return the chain of the dataset of a store; ``none`` where the store is a chain's result already."""
     made_from = info.provenance.derived_from or {}
-    return "none" if "chain" in made_from else default_chain(info.dataset.name)
+    return "none" if "chain" in made_from else default_chain(info.dataset)
 
 
 def arrange(actors: Actors, how: Persons) -> list[Rows]:
@@ -232,6 +253,20 @@ def merge_persons(actors: Actors, how: Literal["interleave", "concat", "first"])
     return Rows(actors.position[person, frame], person.astype(np.uint8), next_row)
 
 
+def _scaled(rows: NDArray[np.float32], axes: int) -> NDArray[np.float32]:
+    """Stretch the first ``axes`` values of each joint to [-1, 1]; a third that is not a coordinate stays."""
+    return np.concatenate([to_unit_range(rows[..., :axes]), rows[..., axes:]], axis=-1)
+
+
+def _with_third(recording: Recording, actors: Actors, name: Third) -> Actors:
+    """Put an array with a value a joint behind the coordinates; 0 where nobody is or a joint is missing."""
+    values = np.nan_to_num(gather_extra(recording, actors, name), nan=0.0)
+    for number, body in enumerate(recording.bodies):
+        here = actors.body == number
+        values[here] *= ~np.isnan(body.position[actors.row[here]]).any(axis=-1)
+    return replace(actors, position=np.concatenate([actors.position, values[..., None]], axis=-1))
+
+
 def _one_person(actors: Actors, person: int) -> Rows:
     present = actors.present[person]
     track = actors.position[person]
@@ -246,7 +281,10 @@ def _check_persons(how: str) -> None:
 
 
 def _recordings(
-    table: pd.DataFrame, position: NDArray[np.float32], frame_index: NDArray[np.int32]
+    table: pd.DataFrame,
+    position: NDArray[np.float32],
+    frame_index: NDArray[np.int32],
+    confidence: NDArray[np.generic] | None,
 ) -> Iterator[tuple[int, Recording]]:
     """Yield (table row of its first sequence, recording) in store order, as views into the loaded arrays."""
     codes, names = pd.factorize(table["recording"])
@@ -260,7 +298,13 @@ def _recordings(
     for code, name in enumerate(names):
         rows = order[bounds[code] : bounds[code + 1]]
         tracks = tuple(
-            Sequence(ids[i], bodies[i], frame_index[starts[i] : stops[i]], position[starts[i] : stops[i]])
+            Sequence(
+                ids[i],
+                bodies[i],
+                frame_index[starts[i] : stops[i]],
+                position[starts[i] : stops[i]],
+                None if confidence is None else confidence[starts[i] : stops[i]],
+            )
             for i in rows
         )
         yield int(rows[0]), Recording(str(name), int(lengths[rows[0]]), tracks)

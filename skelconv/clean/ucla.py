@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skelconv.clean.scene import Actors
+from skelconv.clean.candidates import Actors
 from skelformats.skeleton import Skeleton
 
 FEEDER_FRAMES = 52

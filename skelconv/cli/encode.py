@@ -5,12 +5,15 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from skelconv.cli.command import DONE, PROBLEMS, progress
 from skelconv.ingest.executors import default_workers
+
+if TYPE_CHECKING:
+    from skelconv.s2i.options import EncodeOptions
 
 FOLDER = click.Path(path_type=Path)
 
@@ -33,6 +36,9 @@ FOLDER = click.Path(path_type=Path)
     show_default=True,
     help="How two persons become images: rows in turn, one after another, an image each, the main actor.",
 )
+@click.option(
+    "--third", type=click.Choice(["confidence"]), help="Third channel of a store of two axes (2D poses)."
+)
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
 @click.option(
     "--clean", "chain", default="auto", show_default=True, help="Cleaning chain (docs/cleaning.md)."
@@ -43,15 +49,27 @@ FOLDER = click.Path(path_type=Path)
 @click.option("--png-limit", type=click.IntRange(1), default=20, show_default=True, help="How many PNG.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def s2i(store: Path | None, out: Path | None, layout: str | None, size: int, **options: Any) -> int:
+def s2i(
+    store: Path | None,
+    out: Path | None,
+    layout: str | None,
+    size: int,
+    threads: int | None,
+    png: Path | None,
+    png_limit: int,
+    quiet: bool,
+    **options: Any,
+) -> int:
     """Encode the recordings of STORE as images into OUT; with neither, show the plan of --format.
 
-    Rows are time, columns are joints in five body parts, red, green and blue are x, y and z.
+    Rows are time, columns are joints in five body parts, red, green and blue are x, y and z; of 2D poses x, y
+    and, with --third confidence, each joint's confidence.
 
     \b
     Example:
         skelconv s2i out.zarr s2i.zarr --format ntu25
         skelconv s2i --format toyota13
+        skelconv s2i coco.zarr s2i.zarr --third confidence
     """
     if store is None and layout is not None:
         from skelconv.s2i.plan import make_plan
@@ -63,31 +81,33 @@ def s2i(store: Path | None, out: Path | None, layout: str | None, size: int, **o
         raise click.UsageError(
             "give STORE and OUT to encode a store, or --format alone to see a layout's plan"
         )
-    return _encode(store, out, layout, size, **options)
+    from skelconv.s2i.options import EncodeOptions
+
+    how = EncodeOptions(
+        layout=layout,
+        size=size,
+        threads=threads or default_workers(),
+        command=shlex.join(["skelconv", *sys.argv[1:]]),
+        **options,
+    )
+    return _encode(store, out, how, png, png_limit, quiet)
 
 
 def _encode(
     store: Path,
     out: Path,
-    layout: str | None,
-    size: int,
-    threads: int | None,
+    options: EncodeOptions,
     png: Path | None,
     png_limit: int,
     quiet: bool,
-    **options: Any,
 ) -> int:
     from skelconv.s2i.picture import save_images
     from skelconv.s2i.write import encode_store, open_s2i
     from skelconv.store.store import open_store
 
     opened = open_store(store)
-    command = shlex.join(["skelconv", *sys.argv[1:]])
     with progress(len(opened.recording_names()), "images", 0, quiet) as advance:
-        summary = encode_store(
-            opened, out, layout, size, threads=threads or default_workers(), command=command,
-            progress=advance, **options,
-        )  # fmt: skip
+        summary = encode_store(opened, out, options, advance)
     click.echo(summary.text())
     if png is not None:
         click.echo(f"{len(save_images(open_s2i(out), png, png_limit))} pictures in {png}")

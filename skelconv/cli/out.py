@@ -9,7 +9,6 @@ import click
 from skelconv.cli.command import DONE, PROBLEMS
 
 FOLDER = click.Path(path_type=Path)
-FORMS = ("pyskl", "ctrgcn", "parquet", "csv")
 
 
 @click.command(short_help="Merge stores of one joint layout into one.")
@@ -58,7 +57,9 @@ def remap(store: str, out: Path, layout: str, overwrite: bool) -> None:
 @click.command(short_help="Write the files that other projects read.")
 @click.argument("store")
 @click.argument("out", type=FOLDER)
-@click.option("--to", "form", type=click.Choice(FORMS), required=True, help="Form of OUT.")
+@click.option(
+    "--to", "form", metavar="FORM", required=True, help="pyskl, ctrgcn, parquet, csv, or an installed one."
+)
 @click.option("--protocol", help="Official split of a ctrgcn file.  [default: the store's first]")
 @click.option(
     "--clean", "chain", default="auto", show_default=True, help="Cleaning chain of pyskl and ctrgcn files."
@@ -75,19 +76,9 @@ def export(store: str, out: Path, form: str, protocol: str | None, chain: str, o
 
     docs/export.md says what stands in each. Exit codes as those of ingest.
     """
-    from skelconv import export as forms
+    from skelconv.export import ExportOptions, export_store
     from skelconv.store.store import open_store
 
-    if protocol is not None and form != "ctrgcn":
-        raise click.UsageError("--protocol is for --to ctrgcn; the other forms hold every split")
-    if chain != "auto" and form not in ("pyskl", "ctrgcn"):
-        raise click.UsageError("--clean is for --to pyskl and ctrgcn; run `skelconv clean` first")
-    opened = open_store(store)
-    if form == "pyskl":
-        done = forms.export_pyskl(opened, out, chain, overwrite)
-    elif form == "ctrgcn":
-        done = forms.export_ctrgcn(opened, out, protocol, chain, overwrite)
-    else:
-        done = {"parquet": forms.export_parquet, "csv": forms.export_csv}[form](opened, out, overwrite)
+    done = export_store(open_store(store), out, form, ExportOptions(protocol, chain, overwrite))
     click.echo(done.describe())
     return PROBLEMS if done.set_aside else DONE

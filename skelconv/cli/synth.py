@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,9 +32,8 @@ def synth(
     seed: int,
     actions: tuple[str, ...],
     frames: tuple[int, int],
-    workers: int,
-    overwrite: bool,
     quiet: bool,
+    **options: Any,
 ) -> None:
     """Write RAW, a folder of files in the format of DATASET: its demo, its scale test, its ground truth.
 
@@ -52,7 +52,6 @@ def synth(
     settings = Settings(frames=frames, actions=tuple(map(int, actions)))
     with progress(recordings, "recordings", 0, quiet) as advance:
         summary = synthesize(
-            dataset, raw, recordings, seed, settings=settings, workers=workers, overwrite=overwrite,
-            advance=advance,
+            dataset, raw, recordings, seed, settings=settings, advance=advance, **options
         )  # fmt: skip
     click.echo(str(summary))

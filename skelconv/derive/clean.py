@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import zarr
 
-from skelconv.clean.chains import Chain, find_chain, run_steps
+from skelconv.clean.candidates import Actors, CleaningError
+from skelconv.clean.chains import Chain, default_chain, find_chain, run_steps
 from skelconv.clean.samples import recording_columns
-from skelconv.clean.scene import Actors, CleaningError
 from skelconv.clean.ucla import scale_to_unit_range
 from skelconv.store import schema
 from skelconv.store.info import Provenance, SetAside, StoreInfo
@@ -162,6 +162,7 @@ def _describe(store: RecordingStore, chain: Chain) -> Dataset:
         else Confidence(
             "u1" if confidence.dtype == "u1" else "f4", confidence.description, confidence.states
         ),
+        cleaning=default_chain(info.dataset),
     )
 
 

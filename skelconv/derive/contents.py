@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from skelconv.clean import default_chain
 from skelconv.store import schema
 from skelconv.store.info import Provenance
 from skelconv.store.recording import Recording
@@ -43,6 +44,7 @@ def stored_dataset(store: Store) -> Dataset:
         confidence=_confidence(store),
         extras=tuple(_extra(store, name) for name in info.extras),
         tables=tuple(_side_table(store, name, text) for name, text in info.tables.items()),
+        cleaning=default_chain(info.dataset),
     )
 
 

@@ -193,6 +193,8 @@ def _unite(parts: Sequence[_Part], classes: tuple[str, ...]) -> tuple[Dataset, t
         confidence=first.confidence if alike else None,
         extras=tuple(extras),
         tables=unite_tables([(str(part.store.path), part.dataset.tables) for part in parts]),
+        # datasets that are cleaned differently have no published chain in common
+        cleaning=first.cleaning if len({dataset.cleaning for dataset in described}) == 1 else "metric",
     )
     return united, tuple(left_out)
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skelconv.clean import Actors
+from skelconv.export.forms import ExportForm
 from skelconv.export.place import Exported, ExportError, written_aside
 from skelconv.export.takes import chain_of, cleaned_takes, expect_some
 from skelconv.store.schema import split_column
@@ -144,3 +145,11 @@ def _member(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], shape: tu
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(out, header)
     return out
+
+
+FORM = ExportForm(
+    name="ctrgcn",
+    title="npz file of CTR-GCN's scripts, one split",
+    write=lambda store, path, how: export_ctrgcn(store, path, how.protocol, how.chain, how.overwrite),
+    choices=("protocol", "clean"),
+)

@@ -13,13 +13,18 @@ import numpy as np
 import orjson
 import pandas as pd
 
+from skelconv.export.csv_cells import COLUMNS, dtype_of, escaped
+from skelconv.export.forms import ExportForm
 from skelconv.export.frames import LongForm, long_form, long_frames
 from skelconv.export.place import ABOUT, Exported, written_aside
 from skelconv.extras import need
 from skelconv.store.store import Store
 
-WriteTable = Callable[[Path, pd.DataFrame], None]
-WriteFrames = Callable[[Path, Iterator[pd.DataFrame]], int]
+Dtypes = dict[str, str]
+"""Columns of a file and their dtypes."""
+
+WriteTable = Callable[[Path, pd.DataFrame], Dtypes]
+WriteFrames = Callable[[Path, Iterator[pd.DataFrame]], tuple[int, Dtypes]]
 
 SEQUENCES, FRAMES = "sequences", "frames"
 
@@ -44,7 +49,9 @@ def export_parquet(store: Store, path: str | Path, overwrite: bool = False) -> E
 def export_csv(store: Store, path: str | Path, overwrite: bool = False) -> Exported:
     """Write a store as a folder of CSV files; an array becomes a column for each of its values.
 
-    Missing values are empty. Numbers have as many digits as it takes to read them back exactly.
+    Missing values are empty. Numbers have as many digits as it takes to read them back exactly. Text that a
+    spreadsheet would run is escaped (`skelconv.export.csv_cells`); `skelconv.export.read_csv` reads all of it
+    back as it was.
 
     Raises
     ------
@@ -60,15 +67,15 @@ def _export(
     form: LongForm = long_form(store)
     with written_aside(path, overwrite) as partial:
         partial.mkdir()
-        table(partial / f"{SEQUENCES}.{suffix}", _with_arrays(store))
-        rows = frames(partial / f"{FRAMES}.{suffix}", long_frames(store, form))
+        columns = {SEQUENCES: table(partial / f"{SEQUENCES}.{suffix}", _with_arrays(store))}
+        rows, columns[FRAMES] = frames(partial / f"{FRAMES}.{suffix}", long_frames(store, form))
         counts = {SEQUENCES: len(store), "rows of frames": rows}
         for name in store.info.tables:
             side = store.table(name)
-            table(partial / f"{name}.{suffix}", side)
+            columns[name] = table(partial / f"{name}.{suffix}", side)
             counts[f"rows of {name}"] = len(side)
-        about = orjson.dumps(store.info.to_attributes(), option=orjson.OPT_INDENT_2)
-        (partial / ABOUT).write_bytes(about)
+        about = {**store.info.to_attributes(), COLUMNS: columns}
+        (partial / ABOUT).write_bytes(orjson.dumps(about, option=orjson.OPT_INDENT_2))
     return Exported(path, counts, left_out=form.left_out)
 
 
@@ -82,7 +89,7 @@ def _with_arrays(store: Store) -> pd.DataFrame:
     return table
 
 
-def _table_to_parquet(path: Path, table: pd.DataFrame) -> None:
+def _table_to_parquet(path: Path, table: pd.DataFrame) -> Dtypes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -90,14 +97,16 @@ def _table_to_parquet(path: Path, table: pd.DataFrame) -> None:
         str(name): pa.array([_listed(cell) for cell in values] if values.dtype == object else values)
         for name, values in table.items()
     }
-    pq.write_table(pa.table(columns), path, compression="zstd")
+    written = pa.table(columns)
+    pq.write_table(written, path, compression="zstd")
+    return {field.name: str(field.type) for field in written.schema}
 
 
-def _frames_to_parquet(path: Path, blocks: Iterator[pd.DataFrame]) -> int:
+def _frames_to_parquet(path: Path, blocks: Iterator[pd.DataFrame]) -> tuple[int, Dtypes]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    writer, rows = None, 0
+    writer, rows, dtypes = None, 0, {}
     try:
         for block in blocks:
             table = pa.Table.from_pandas(block, preserve_index=False)
@@ -105,12 +114,13 @@ def _frames_to_parquet(path: Path, blocks: Iterator[pd.DataFrame]) -> int:
             table = table.cast(_schema(table.schema))
             if writer is None:
                 writer = pq.ParquetWriter(path, table.schema, compression="zstd")
+                dtypes = {field.name: str(field.type) for field in table.schema}
             writer.write_table(table, row_group_size=max(1, len(table)))
             rows += len(table)
     finally:
         if writer is not None:
             writer.close()
-    return rows
+    return rows, dtypes
 
 
 def _schema(schema: Any) -> Any:
@@ -126,7 +136,7 @@ def _listed(cell: Any) -> Any:
     return cell.tolist() if isinstance(cell, np.ndarray) else cell
 
 
-def _table_to_csv(path: Path, table: pd.DataFrame) -> None:
+def _table_to_csv(path: Path, table: pd.DataFrame) -> Dtypes:
     columns: dict[str, Any] = {}
     for name, values in table.items():
         first = values.iloc[0] if len(values) else None
@@ -136,13 +146,28 @@ def _table_to_csv(path: Path, table: pd.DataFrame) -> None:
         for index in np.ndindex(first.shape):
             label = "_".join(map(str, (name, *index)))
             columns[label] = [cell[index] for cell in values]
-    pd.DataFrame(columns).to_csv(path, index=False, lineterminator="\n")
+    flat = pd.DataFrame(columns)
+    escaped(flat).to_csv(path, index=False, lineterminator="\n")
+    return {str(name): dtype_of(values) for name, values in flat.items()}
 
 
-def _frames_to_csv(path: Path, blocks: Iterator[pd.DataFrame]) -> int:
-    rows = 0
+def _frames_to_csv(path: Path, blocks: Iterator[pd.DataFrame]) -> tuple[int, Dtypes]:
+    rows, dtypes = 0, {}
     with path.open("w", encoding="utf-8", newline="") as handle:
         for block in blocks:
-            block.to_csv(handle, index=False, header=rows == 0, lineterminator="\n")
+            escaped(block).to_csv(handle, index=False, header=rows == 0, lineterminator="\n")
+            dtypes = {str(name): dtype_of(values) for name, values in block.items()}
             rows += len(block)
-    return rows
+    return rows, dtypes
+
+
+PARQUET = ExportForm(
+    name="parquet",
+    title="folder of Parquet files",
+    write=lambda store, path, how: export_parquet(store, path, how.overwrite),
+)
+CSV = ExportForm(
+    name="csv",
+    title="folder of CSV files",
+    write=lambda store, path, how: export_csv(store, path, how.overwrite),
+)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from skelconv.clean import Actors, gather_extra
+from skelconv.export.forms import ExportForm
 from skelconv.export.place import Exported, written_aside
 from skelconv.export.takes import chain_of, cleaned_takes, expect_some
 from skelconv.store.recording import Recording
@@ -92,3 +93,11 @@ def _annotation(recording: Recording, actors: Actors, flat: bool) -> dict[str, A
     if flat and min(height, width) > 0:
         annotation["img_shape"] = annotation["original_shape"] = (height, width)
     return annotation
+
+
+FORM = ExportForm(
+    name="pyskl",
+    title="annotation pickle of pyskl and mmaction2",
+    write=lambda store, path, how: export_pyskl(store, path, how.chain, how.overwrite),
+    choices=("clean",),
+)

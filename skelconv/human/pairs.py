@@ -1,8 +1,8 @@
 """What two people do to each other: parametric actions of two actors.
 
 Each actor moves in a frame of its own, in which the partner stands ``gap`` metres ahead and faces back; an
-action returns that gap, and `skelconv.human.scene` puts the two on one stage. A point halfway between them,
-on the line that joins them, therefore has the same coordinates for both.
+action returns that gap, and `skelconv.human.performance` puts the two on one stage. A point halfway between
+them, on the line that joins them, therefore has the same coordinates for both.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a body tracker makes of people: ids, errors, and everything that goes wrong now and then.
+"""What a body tracker makes of people: ids, noise, and the sensor faults that happen now and then.
 
 Genuine recordings have frames without anybody, bodies that vanish or come back under a new id, chairs taken
-for people, joints that are lost, and not-a-numbers. So have generated ones, at about the rates that are known
-of NTU RGB+D; `Settings.blemishes` scales them.
+for people, joints that are lost, and values that are not a number. So have generated ones, at about the rates
+that are known of NTU RGB+D.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from skelconv.human.body import SIDES, Body, Controls, Motion, solve
 from skelconv.human.camera import INFERRED, LOST, TRACKED, hidden, sensed, tracking_states
 from skelconv.human.kinematics import Array
-from skelconv.human.truth import Settings
 from skelformats.skeleton import Skeleton
 
 RATES = {
@@ -29,7 +28,7 @@ RATES = {
     "empty": 0.001,
 }
 """Share of recordings with frames that nobody is in, a body that goes for a while, a body that gets a new id,
-a ghost, joints that are lost for a while, not-a-numbers, and nobody at all."""
+a ghost, joints that are lost for a while, values that are not a number, and nobody at all."""
 
 FIRST_ID = 2**56
 """Genuine body ids are this and a small number: neighbours that float64 cannot tell apart."""
@@ -63,33 +62,55 @@ class Figure:
 
 
 def observe(
-    people: Sequence[Motion], skeleton: Skeleton, settings: Settings, rng: np.random.Generator
+    people: Sequence[Motion], skeleton: Skeleton, noise: float, faults: float, rng: np.random.Generator
 ) -> list[Figure]:
-    """Track people whose motions are given in the camera's frame."""
+    """Track people whose motions are given in the camera's frame.
+
+    Parameters
+    ----------
+    people
+        At least one, of equally many frames.
+    skeleton
+        Layout that the tracker reports.
+    noise
+        Factor on the sensor's noise (`skelconv.human.camera.sensed`); 0 leaves the motion as it is.
+    faults
+        Factor on `RATES`; 0 leaves whole tracks of the people who are there.
+
+    Returns
+    -------
+    A figure a person, and one more for a ghost.
+
+    Raises
+    ------
+    UnknownNameError
+        The layout has a joint that the human lacks.
+    """
     frames = len(people[0])
     ids = FIRST_ID + int(rng.integers(2_000, 40_000)) + rng.permutation(64)
     figures = []
     for number, (person, unseen) in enumerate(zip(people, hidden(people, skeleton), strict=True)):
         exact = person.layout(skeleton)
-        state = (
-            tracking_states(unseen, skeleton, rng) if settings.noise else np.full_like(unseen, 2, np.uint8)
-        )
-        position = sensed(exact, state, skeleton, settings.noise, rng)
+        state = tracking_states(unseen, skeleton, rng) if noise else np.full_like(unseen, 2, np.uint8)
+        position = sensed(exact, state, skeleton, noise, rng)
         identity = np.full(frames, ids[number])
         figures.append(Figure(number, identity, position, state, exact))
-    if settings.blemishes:
-        _spoil(figures, ids[len(people) :], skeleton, settings.blemishes, rng)
+    if faults:
+        apply_faults(figures, ids[len(people) :], skeleton, faults, rng)
     return figures
 
 
-def _spoil(
+def apply_faults(
     figures: list[Figure],
     spare_ids: NDArray[np.int64],
     skeleton: Skeleton,
     factor: float,
     rng: np.random.Generator,
 ) -> None:
-    """Let things go wrong, each with its rate."""
+    """Let things go wrong in place, each with its rate in `RATES` times ``factor``.
+
+    ``spare_ids`` are ids that nobody has yet, at least one more than there are figures.
+    """
 
     def happens(what: str) -> bool:
         return bool(rng.random() < RATES[what] * factor)

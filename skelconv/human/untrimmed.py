@@ -9,14 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skelconv.human.body import Motion
-from skelconv.human.scene import Subject, find_action, play
-from skelconv.human.truth import Settings, TrueInterval
+from skelconv.human.performance import Subject, find_action, play
 
 BREAK = (6, 20)
 """Shortest and longest moment between two actions, frames."""
 
 _ASIDE = np.array([1.6, 0.0, -0.4])
 """Where the second person waits, unseen, while the first one acts alone."""
+
+
+@dataclass(frozen=True)
+class ActionInterval:
+    """One action of several in a row: frames ``start`` to ``stop`` - 1, counted from 0.
+
+    ``label`` is the class, counted from 0, and ``action`` the name of what is played.
+    """
+
+    label: int
+    action: str
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True)
@@ -27,20 +39,34 @@ class Play:
     """
 
     people: tuple[Motion, ...]
-    intervals: tuple[TrueInterval, ...]
+    intervals: tuple[ActionInterval, ...]
     together: NDArray[np.bool_]
 
 
 def play_in_a_row(
     actions: Sequence[tuple[int, str]],
     cast: Sequence[Subject],
-    settings: Settings,
+    frames: tuple[int, int],
     frame_rate: float,
     rng: np.random.Generator,
 ) -> Play:
     """Let two people play actions, given as labels and names, one after another.
 
-    Each action is as long as a recording by ``settings``; before it, everybody moves over to where it begins.
+    Before each action everybody moves over to where it begins.
+
+    Parameters
+    ----------
+    actions
+        (label, name in `skelconv.human.ACTIONS`) of each.
+    cast
+        Two subjects; one where every action is for one person.
+    frames
+        Shortest and longest action.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such action.
     """
     first: list[Motion] = []
     second: list[Motion] = []
@@ -49,13 +75,13 @@ def play_in_a_row(
     for label, name in actions:
         action = find_action(name)
         pause = int(rng.integers(BREAK[0], BREAK[1] + 1))
-        frames = int(rng.integers(settings.frames[0], settings.frames[1] + 1))
-        people = play(action, cast[: action.persons], frames, frame_rate, rng, rng.normal(0.0, 0.35))
+        length = int(rng.integers(frames[0], frames[1] + 1))
+        people = play(action, cast[: action.persons], length, frame_rate, rng, rng.normal(0.0, 0.35))
         other = people[1] if action.persons == 2 else people[0].moved(np.eye(3), _ASIDE)
         for motions, motion in ((first, people[0]), (second, other)):
             motions += [_way(motions[-1] if motions else motion, motion, pause), motion]
-        intervals.append(TrueInterval(label, name, frame + pause, frame + pause + frames))
-        frame += pause + frames
+        intervals.append(ActionInterval(label, name, frame + pause, frame + pause + length))
+        frame += pause + length
     together = np.zeros(frame, np.bool_)
     for interval in intervals:
         if find_action(interval.action).persons == 2:

@@ -53,6 +53,7 @@ def write_report(
     import jinja2
 
     opened = open_store(store)
+    encoded = open_s2i(s2i) if s2i is not None else None
     read = [read_run(folder) for folder in runs]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("skelconv.report", "templates"),
@@ -64,7 +65,8 @@ def write_report(
     page = environment.get_template("report.html.j2").render(
         title=title or opened.info.dataset.title,
         **_data_section(opened),
-        images=_images(open_s2i(s2i)) if s2i is not None else [],
+        images=_images(encoded) if encoded is not None else [],
+        channels=encoded.channels if encoded is not None else (),
         loss=_loss(read),
         probe=_probe(read),
     )

@@ -18,7 +18,7 @@ SHOWN_SET_ASIDE = 10
 def to_json(store: Store) -> dict[str, Any]:
     """Return everything `describe` says, as data for JSON.
 
-    ``hours`` is of all sequences together, None where the dataset has no one frame rate. ``bytes`` is what
+    ``hours`` is of all sequences together, None where the dataset has no single frame rate. ``bytes`` is what
     the store takes on disk (None for a URL), ``raw_bytes`` its positions as plain float32.
     """
     info, table = store.info, store.to_frame()

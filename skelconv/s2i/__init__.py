@@ -5,12 +5,12 @@ order of the five body parts (S2I paper, section 3.1). docs/s2i.md tells every d
 """
 
 from skelconv.s2i.encoder import STREAMS, aligned_images, encode, in_threads, stream_rows
-from skelconv.s2i.plan import Plan, S2IError, line_weights, make_plan
+from skelconv.s2i.plan import S2IError, S2IPlan, line_weights, make_plan
 
 __all__ = [
     "STREAMS",
-    "Plan",
     "S2IError",
+    "S2IPlan",
     "aligned_images",
     "encode",
     "in_threads",

@@ -2,7 +2,7 @@
 
 A skeleton sequence becomes an image of three channels, x, y and z: rows are time, columns are joints in the
 order of the five body parts, and both axes are resized linearly to a fixed size (S2I paper, sections 3.1 and
-4.2, Table 14). That is one linear map a sample, ``image[c] = A @ position[:, order, c] @ B.T``; a `Plan`
+4.2, Table 14). That is one linear map a sample, ``image[c] = A @ position[:, order, c] @ B.T``; an `S2IPlan`
 holds the order and the weights. docs/s2i.md tells what the paper leaves open and what was decided.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skelconv.s2i import kernel
-from skelconv.s2i.plan import Plan, S2IError
+from skelconv.s2i.plan import S2IError, S2IPlan
 from skelformats.errors import UnknownNameError
 from skelformats.skeleton import Skeleton
 
@@ -76,7 +76,7 @@ def stream_rows(
 def encode(
     position: NDArray[np.floating[Any]],
     offsets: NDArray[np.integer[Any]] | Sequence[int],
-    plan: Plan,
+    plan: S2IPlan,
     out: NDArray[np.float32] | None = None,
     threads: int = 1,
 ) -> NDArray[np.float32]:
@@ -124,7 +124,7 @@ def encode(
     return images
 
 
-def aligned_images(samples: int, plan: Plan) -> NDArray[np.float32]:
+def aligned_images(samples: int, plan: S2IPlan) -> NDArray[np.float32]:
     """Uninitialised (samples, 3, rows, columns) float32, aligned so that `encode` writes it at full speed."""
     return kernel.aligned_empty((samples, 3, *plan.size))
 
@@ -141,7 +141,7 @@ def in_threads(work: Callable[[int, int], None], count: int, threads: int) -> No
 
 
 @cache
-def _column_runs(plan: Plan) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _column_runs(plan: S2IPlan) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Cut the columns into straight runs of at most 16, which the kernel writes with one vector each.
 
     Returns
@@ -167,8 +167,12 @@ def _column_runs(plan: Plan) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     return runs, weights.reshape(-1)
 
 
-def _check_batch(position: NDArray[np.float32], offsets: NDArray[np.int64], plan: Plan) -> None:
-    if position.ndim != 3 or position.shape[1:] != (plan.joint_count, 3):
+def _check_batch(position: NDArray[np.float32], offsets: NDArray[np.int64], plan: S2IPlan) -> None:
+    if position.ndim == 3 and position.shape[2] != 3:
+        raise S2IError(
+            f"found positions of {position.shape[2]} axes, expected three: an image has three channels"
+        )
+    if position.ndim != 3 or position.shape[1] != plan.joint_count:
         raise S2IError(
             f"found positions of shape {position.shape}, expected (rows, {plan.joint_count}, 3) for the "
             f"layout {plan.skeleton_name}. Remap the joints to that layout first, or make a plan for theirs"

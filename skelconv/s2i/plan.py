@@ -1,4 +1,4 @@
-"""`Plan`: the column order and the weights of the Skeleton-to-Image encoding of one joint layout."""
+"""`S2IPlan`: the column order and the weights of the Skeleton-to-Image encoding of one joint layout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZE = 224
 """Rows and columns of an image (S2I paper, section 3.1)."""
 
 PATCH = 16
-"""Side of a patch of the vision transformers that read the images; only `Plan.describe` uses it."""
+"""Side of a patch of the vision transformers that read the images; only `S2IPlan.describe` uses it."""
 
 Weights = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
@@ -26,7 +26,7 @@ class S2IError(SkelconvError, ValueError):
 
 
 @dataclass(frozen=True)
-class Plan:
+class S2IPlan:
     """How sequences of one joint layout become images.
 
     Attributes
@@ -128,7 +128,7 @@ class Plan:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Plan:
+    def from_dict(cls, data: Mapping[str, Any]) -> S2IPlan:
         """Build the plan that `to_dict` described; raises `S2IError` where a key is missing or wrong."""
         try:
             columns = list(data["columns"])
@@ -148,7 +148,7 @@ class Plan:
         return _checked(plan)
 
 
-def make_plan(skeleton: Skeleton, size: int | tuple[int, int] = SIZE, align_corners: bool = False) -> Plan:
+def make_plan(skeleton: Skeleton, size: int | tuple[int, int] = SIZE, align_corners: bool = False) -> S2IPlan:
     """Plan the encoding of a layout; ``size`` is the image's side, or its rows and columns.
 
     Raises
@@ -159,7 +159,7 @@ def make_plan(skeleton: Skeleton, size: int | tuple[int, int] = SIZE, align_corn
     rows, columns = (size, size) if isinstance(size, int) else size
     order = skeleton.column_order
     return _checked(
-        Plan(
+        S2IPlan(
             skeleton_name=skeleton.name,
             joint_count=len(skeleton),
             joints=tuple(skeleton.names[joint] for joint in order),
@@ -194,7 +194,7 @@ def line_weights(count: int, size: int, align_corners: bool = False) -> Weights:
     return lower, lower + (rest > 0), rest / under
 
 
-def _checked(plan: Plan) -> Plan:
+def _checked(plan: S2IPlan) -> S2IPlan:
     if min(plan.size) < 1:
         raise S2IError(f"found an image size of {plan.size[0]} x {plan.size[1]}, expected at least 1 x 1")
     if not plan.order or min(plan.order) < 0 or max(plan.order) >= plan.joint_count:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from skelconv.s2i.plan import Plan
+from skelconv.s2i.plan import S2IPlan
 from skelconv.s2i.statistics import ImageStatistics
 from skelconv.store import schema
 from skelconv.store.backends import ArrayReader, Backend, open_array
@@ -49,6 +49,8 @@ class S2IStore:
         How the images were made.
     stream, persons, chain
         What they were made of: the stream, how persons were merged, the cleaning chain.
+    third
+        What the third channel is where it is not a coordinate; None where it is.
     """
 
     def __init__(self, path: str | Path, backend: Backend = "auto") -> None:
@@ -69,10 +71,11 @@ class S2IStore:
                 f"{path}: found no images or no plan, expected what docs/s2i.md specifies. Encode the store "
                 "again with `skelconv s2i`"
             )
-        self.plan = Plan.from_dict(recorded.get("plan", {}))
+        self.plan = S2IPlan.from_dict(recorded.get("plan", {}))
         self.stream = str(recorded.get("stream", ""))
         self.persons = str(recorded.get("persons", ""))
         self.chain = str(recorded.get("chain", ""))
+        self.third: str | None = recorded.get("third")
         self._statistics: Mapping[str, Any] = recorded.get("statistics", {})
 
     def __repr__(self) -> str:
@@ -93,6 +96,11 @@ class S2IStore:
     def dtype(self) -> np.dtype[Any]:
         """Dtype of the images, float32 or float16."""
         return self._images.dtype
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """What the three channels are: x, y and z, or x, y and confidence."""
+        return tuple(map(str, self._column("channel")))
 
     def images(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Return images ``start`` to ``stop``, (n, 3, rows, columns), in the store's dtype.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from skelconv.clean.samples import Samples
 from skelconv.s2i import kernel
 from skelconv.s2i.encoder import aligned_images, encode, in_threads, stream_rows
-from skelconv.s2i.plan import Plan, S2IError
+from skelconv.s2i.plan import S2IError, S2IPlan
 
 BLOCK_IMAGES = 256
 BLOCK_BYTES = 256 * 2**20
@@ -76,7 +76,7 @@ class ImageMoments:
 
 
 def encode_blocks(
-    samples: Samples, plan: Plan, stream: str = "joint", block: int | None = None, threads: int = 1
+    samples: Samples, plan: S2IPlan, stream: str = "joint", block: int | None = None, threads: int = 1
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Encode all samples, ``block`` at a time (`images_a_block` by default).
 
@@ -101,44 +101,29 @@ def encode_blocks(
         offsets = samples.offsets[first : last + 1] - start
         _check_finite(position, offsets, samples, first)
         rows = stream_rows(position, samples.next_row[start:stop] - start, samples.skeleton, stream)
+        if samples.third is not None and stream != "joint":
+            # a confidence has no parent and no speed: the third channel is the joint's own in every stream
+            rows[..., 2] = position[..., 2]
         yield first, encode(rows, offsets, plan, buffer[: last - first], threads)
 
 
-def image_statistics(
-    samples: Samples,
-    plan: Plan,
-    stream: str = "joint",
-    chosen: NDArray[np.bool_] | None = None,
-    threads: int = 1,
-) -> ImageStatistics:
-    """Mean and standard deviation of the images of all samples, or of those ``chosen`` (N,), unsaved.
-
-    Raises
-    ------
-    S2IError
-        As `encode_blocks`, or no sample is chosen.
-    """
-    moments = ImageMoments(len(samples), plan.size[0] * plan.size[1])
-    for first, images in encode_blocks(samples, plan, stream, threads=threads):
-        moments.add(first, images, threads)
-    pooled = moments.pool(chosen)
-    if pooled is None:
-        raise S2IError("found no sample to take image statistics of, expected at least one")
-    return pooled
-
-
-def images_a_block(plan: Plan) -> int:
+def images_a_block(plan: S2IPlan) -> int:
     """Images that are encoded, and stored, together: 256, or fewer where images are large."""
     return max(1, min(BLOCK_IMAGES, BLOCK_BYTES // (12 * plan.size[0] * plan.size[1])))
 
 
-def check_samples(samples: Samples, plan: Plan) -> None:
+def check_samples(samples: Samples, plan: S2IPlan) -> None:
     """Raise `S2IError` where samples and plan do not go together."""
     names = samples.skeleton.names
     if plan.joint_count != len(names) or tuple(names[joint] for joint in plan.order) != plan.joints:
         raise S2IError(
             f"found samples of the layout {samples.skeleton.name}, expected {plan.skeleton_name}, for which "
             "the plan was made. Make the plan from the samples' layout"
+        )
+    if samples.position.shape[-1] != 3:
+        raise S2IError(
+            f"found samples of {samples.position.shape[-1]} values a joint, expected three, one for each "
+            "channel. Pack samples of two axes with third='confidence'"
         )
     if samples.scaling != "none":
         raise S2IError(

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -19,9 +19,9 @@ import zarr
 
 from skelconv import __version__
 from skelconv.clean.chains import find_chain
-from skelconv.clean.samples import PERSONS, Persons, Samples, SampleStore, pack_samples
-from skelconv.s2i.encoder import STREAMS
-from skelconv.s2i.plan import Plan, make_plan
+from skelconv.clean.samples import Samples, SampleStore, Third, pack_samples
+from skelconv.s2i.options import EncodeOptions
+from skelconv.s2i.plan import S2IError, S2IPlan, make_plan
 from skelconv.s2i.read import IMAGE, SAMPLE, S2IStore, open_s2i
 from skelconv.s2i.statistics import (
     ImageMoments,
@@ -33,16 +33,22 @@ from skelconv.s2i.statistics import (
 from skelconv.store import schema
 from skelconv.store.info import Provenance, SetAside, StoreError, StoreInfo
 from skelconv.store.publish import claim, publish
-from skelformats.errors import UnknownNameError
 from skelformats.reader import Column
 from skelformats.skeleton import load_skeleton
 
-__all__ = ["DTYPES", "Dtype", "S2IStore", "S2ISummary", "encode_store", "open_s2i", "write_s2i_store"]
-
-Dtype = Literal["float32", "float16"]
-DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+__all__ = [
+    "EncodableStore",
+    "EncodeOptions",
+    "S2IStore",
+    "S2ISummary",
+    "channel_names",
+    "encode_store",
+    "open_s2i",
+    "write_s2i_store",
+]
 
 _PERSON = Column("person", "i4", "person of the recording that the sample shows; -1 for all of them")
+_RESERVED = (IMAGE, SAMPLE, "channel")
 _DESCRIPTIONS = {column.name: column.description for column in (*schema.BASE_COLUMNS, _PERSON)}
 
 
@@ -58,12 +64,13 @@ class S2ISummary:
     stored_bytes: int
     seconds: float
     statistics: ImageStatistics
+    channels: tuple[str, ...]
 
     def text(self) -> str:
         """Return the summary for a person."""
         channels = "  ".join(
             f"{name} {mean:.4f} ± {std:.4f}"
-            for name, mean, std in zip("xyz", self.statistics.mean, self.statistics.std, strict=True)
+            for name, mean, std in zip(self.channels, self.statistics.mean, self.statistics.std, strict=True)
         )
         lost = f", {self.set_aside} recordings set aside" if self.set_aside else ""
         return (
@@ -73,7 +80,7 @@ class S2ISummary:
         )
 
 
-class SourceStore(SampleStore, Protocol):
+class EncodableStore(SampleStore, Protocol):
     """What `encode_store` asks of a store; `skelconv.store.store.Store` has it."""
 
     @property
@@ -82,18 +89,9 @@ class SourceStore(SampleStore, Protocol):
 
 
 def encode_store(
-    store: SourceStore,
+    store: EncodableStore,
     path: str | Path,
-    layout: str | None = None,
-    size: int | tuple[int, int] = 224,
-    stream: str = "joint",
-    persons: Persons = "interleave",
-    dtype: Dtype = "float32",
-    chain: str = "auto",
-    align_corners: bool = False,
-    threads: int = 1,
-    overwrite: bool = False,
-    command: str = "",
+    options: EncodeOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> S2ISummary:
     """Clean, merge and encode a whole sequence store: what ``skelconv s2i`` does.
@@ -102,47 +100,39 @@ def encode_store(
     ----------
     store
         An open sequence store.
-    layout
-        Joint layout to encode in; joints are carried over by name. The store's own when None.
-    chain, persons
-        How recordings are cleaned, and their persons merged (`skelconv.clean.samples.pack_samples`).
-    path, stream, dtype, threads, overwrite, command, progress
+    path, progress
         As `write_s2i_store`.
 
     Raises
     ------
     StoreError
-        ``path`` exists and ``overwrite`` is false, or it is the store itself.
+        ``path`` exists and is not to be overwritten, or it is the store itself.
+    S2IError
+        The store's axes and the third channel asked for do not make three channels.
     CleaningError, SkeletonError, UnknownNameError
         As `skelconv.clean.samples.pack_samples`.
     """
-    path = Path(path)
+    path, options = Path(path), options or EncodeOptions()
     if path.resolve() == Path(store.path).resolve():
         raise StoreError(
             f"{path}: found the store that is being encoded, expected another path for the images"
         )
     # what can be refused is refused before the minutes of cleaning
-    _check_choices(stream, persons, dtype)
-    claim(path, overwrite)
-    skeleton = load_skeleton(layout) if layout is not None else store.skeleton
-    plan = make_plan(skeleton, size, align_corners)
-    samples = pack_samples(store, chain, persons, None if layout is None else skeleton)
-    return write_s2i_store(
-        samples, path, plan, store.info, stream, persons, dtype, threads, overwrite, command, progress
-    )
+    channel_names(store.info, options.third)
+    claim(path, options.overwrite)
+    skeleton = load_skeleton(options.layout) if options.layout is not None else store.skeleton
+    plan = make_plan(skeleton, options.size, options.align_corners)
+    target = None if options.layout is None else skeleton
+    samples = pack_samples(store, options.chain, options.persons, target, third=options.third)
+    return write_s2i_store(samples, path, plan, store.info, options, progress)
 
 
 def write_s2i_store(
     samples: Samples,
     path: str | Path,
-    plan: Plan,
+    plan: S2IPlan,
     source: StoreInfo,
-    stream: str = "joint",
-    persons: Persons = "interleave",
-    dtype: Dtype = "float32",
-    threads: int = 1,
-    overwrite: bool = False,
-    command: str = "",
+    options: EncodeOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> S2ISummary:
     """Write the images of all samples as a store, published under ``path`` only when complete.
@@ -152,62 +142,60 @@ def write_s2i_store(
     Parameters
     ----------
     samples
-        Cleaned samples, fully scaled, in the plan's layout.
+        Cleaned samples, fully scaled, in the plan's layout, of three columns of values.
     source
         Attributes of the store that the samples come from.
-    stream
-        What the images are made of: ``joint``, ``bone`` or ``motion``.
-    persons, command
-        How persons were merged, and the command line: recorded.
-    dtype
-        ``float16`` halves the size and rounds a value of 1 m by up to 0.5 mm, one of 4 m by 2 mm.
+    options
+        Stream, dtype, threads and overwrite are obeyed, persons and command recorded; ``samples`` and
+        ``plan`` tell how samples were cleaned and what size they become.
     progress
         Called after each block with the number of images and of bytes written.
 
     Raises
     ------
     StoreError
-        ``path`` exists and ``overwrite`` is false.
+        ``path`` exists and is not to be overwritten.
     S2IError
         The samples do not fit the plan, wait for scaling, or hold NaN.
-    UnknownNameError
-        No such stream, dtype, or way to arrange persons.
     """
     began = time.perf_counter()
-    _check_choices(stream, persons, dtype)
+    options = options or EncodeOptions()
     check_samples(samples, plan)
+    channels = channel_names(source, samples.third)
     path = Path(path)
-    partial = claim(path, overwrite)
+    partial = claim(path, options.overwrite)
     group = zarr.open_group(str(partial), mode="w", zarr_format=3)
     unit = source.unit if find_chain(samples.chain).scaling == "none" else "1"
-    rows, columns = plan.size
     array = schema.create_frame_array(
         group,
         IMAGE,
         len(samples),
-        (3, rows, columns),
-        dtype,
+        (3, *plan.size),
+        options.dtype,
         ("channel", "row", "column"),
-        {"units": unit, "long_name": f"S2I image of the {stream} stream: rows are time, columns are joints"},
+        {
+            "units": unit,
+            "long_name": f"S2I image of the {options.stream} stream: rows are time, columns are joints",
+        },
         shard_frames=images_a_block(plan),
         leading=SAMPLE,
         chunk=1,
     )
-    moments = ImageMoments(len(samples), rows * columns)
-    for first, images in encode_blocks(samples, plan, stream, threads=threads):
-        moments.add(first, images, threads)
-        array[first : first + len(images)] = images.astype(dtype, copy=False)
+    moments = ImageMoments(len(samples), plan.size[0] * plan.size[1])
+    for first, images in encode_blocks(samples, plan, options.stream, threads=options.threads):
+        moments.add(first, images, options.threads)
+        array[first : first + len(images)] = images.astype(options.dtype, copy=False)
         if progress is not None:
             progress(len(images), len(images) * array.nbytes // len(samples))
     _write_table(group, samples.table, source)
-    schema.write_labels(group, "channel", source.axes.names)
+    schema.write_labels(group, "channel", channels)
     statistics = moments.pool()
     assert statistics is not None  # there is at least one sample
-    info = _describe(samples, plan, source, stream, persons, dtype, unit, moments, command)
+    info = _describe(samples, plan, source, options, unit, moments)
     group.attrs.put({schema.ATTRIBUTE: info.to_attributes()})
     schema.consolidate(partial)
     stored = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
-    publish(partial, path, overwrite)
+    publish(partial, path, options.overwrite)
     return S2ISummary(
         path=path,
         samples=len(samples),
@@ -217,30 +205,44 @@ def write_s2i_store(
         stored_bytes=stored,
         seconds=time.perf_counter() - began,
         statistics=statistics,
+        channels=channels,
     )
 
 
-def _check_choices(stream: str, persons: str, dtype: str) -> None:
-    choices = (
-        ("stream", stream, STREAMS),
-        ("way to arrange persons", persons, PERSONS),
-        ("image dtype", dtype, DTYPES),
-    )
-    for kind, value, known in choices:
-        if value not in known:
-            raise UnknownNameError(kind, value, known)
+def channel_names(source: StoreInfo, third: Third | None) -> tuple[str, ...]:
+    """Return what the three channels of a store's images are: its axes, and the third one asked for.
+
+    Raises
+    ------
+    S2IError
+        They are not three, or the store has no confidence.
+    """
+    axes = source.axes.names
+    shown = f"a store of {len(axes)} axes ({', '.join(axes)})"
+    if third is None and len(axes) == 3:
+        return axes
+    if third is None:
+        raise S2IError(
+            f"found {shown}, expected three: an image has a channel an axis. "
+            "Add --third confidence to make each joint's confidence the third channel, or encode 3D poses"
+        )
+    if len(axes) != 2:
+        raise S2IError(f"found --third {third} for {shown}, expected two. Leave it out")
+    if source.confidence is None:
+        raise S2IError(
+            f"found --third {third} for a store without the array 'confidence', expected one. "
+            f"The dataset {source.dataset.name} records none"
+        )
+    return (*axes, third)
 
 
 def _describe(
     samples: Samples,
-    plan: Plan,
+    plan: S2IPlan,
     source: StoreInfo,
-    stream: str,
-    persons: str,
-    dtype: str,
+    options: EncodeOptions,
     unit: str,
     moments: ImageMoments,
-    command: str,
 ) -> StoreInfo:
     """Root attributes: those of the source, with the plan, the choices, the statistics and the provenance."""
     train = {}
@@ -251,10 +253,16 @@ def _describe(
             if pooled is not None:
                 train[protocol] = pooled.to_dict()
     whole = moments.pool()
-    choices = {"stream": stream, "persons": persons, "chain": samples.chain, "dtype": dtype}
+    choices = {
+        "stream": options.stream,
+        "persons": options.persons,
+        "chain": samples.chain,
+        "dtype": options.dtype,
+        "third": samples.third,
+    }
     provenance = Provenance(
         tool=f"skelconv {__version__}",
-        command=command,
+        command=options.command,
         options={**choices, "size": list(plan.size), "align_corners": plan.align_corners},
         sources=source.provenance.sources,
         digest=source.provenance.digest,
@@ -286,11 +294,13 @@ def _write_table(group: zarr.Group, table: pd.DataFrame, source: StoreInfo) -> N
     schema.write_labels(group, SAMPLE, [str(name) for name in table.index])
     for name in table.columns:
         values = table[name]
+        # a dataset may have a column of the name of an array that is here already
+        stored = f"recording_{name}" if name in _RESERVED else str(name)
         protocol = str(name).removeprefix("split_")
         described = _DESCRIPTIONS.get(name, f"{name}, as in the store that was encoded")
         if name != protocol and protocol in source.protocols:
             described = f"{source.protocols[protocol]}: train, test, val or empty"
-        column = Column(str(name), _stored_dtype(values), described)
+        column = Column(stored, _stored_dtype(values), described)
         schema.write_column(group, column, _plain(values, column.dtype), SAMPLE)
 
 

@@ -25,13 +25,17 @@ class _Part(BaseModel):
 
 
 class DatasetInfo(_Part):
-    """Where the data comes from and under what terms."""
+    """Where the data comes from and under what terms, and the cleaning chain that it is published with.
+
+    ``cleaning`` is empty in stores that do not name one (`skelconv.clean.default_chain` knows theirs).
+    """
 
     name: str
     title: str
     licence: str
     citation: str
     homepage: str
+    cleaning: str = ""
 
 
 class AxesInfo(_Part):
@@ -171,6 +175,7 @@ class StoreInfo(_Part):
                 licence=dataset.licence,
                 citation=dataset.citation,
                 homepage=dataset.homepage,
+                cleaning=dataset.cleaning,
             ),
             skeleton=skeleton.to_dict(),
             unit=dataset.unit,

@@ -1,6 +1,5 @@
 """Raw files of a dataset's own format, made from a procedural human (docs/synthetic-data.md)."""
 
-from skelconv.human.truth import GroundTruth, Settings, SynthError, TrueTrack
 from skelconv.synth.folder import (
     MARKER,
     SYNTHESIZERS,
@@ -9,6 +8,7 @@ from skelconv.synth.folder import (
     find_synthesizer,
     synthesize,
 )
+from skelconv.synth.truth import GroundTruth, Settings, SynthError, TrueTrack
 
 __all__ = [
     "MARKER",

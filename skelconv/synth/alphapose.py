@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from skelconv.human.truth import GroundTruth, Settings
+from skelconv.synth.truth import GroundTruth, Settings
 from skelconv.synth.video import box, film, true_track, truth
 
 _WORD = 1

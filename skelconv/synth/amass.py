@@ -12,11 +12,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from skelconv.human.body import SIDES, Motion
+from skelconv.human import ACTIONS, SIDES, Motion, find_action, play, subject
 from skelconv.human.kinematics import unit
-from skelconv.human.scene import ACTIONS, find_action, play, subject
-from skelconv.human.truth import GroundTruth, Settings, SynthError, TrueTrack
 from skelconv.synth.smpl_body import STATURE_STEP, STATURES, model_files, npz_bytes, shaped_rest
+from skelconv.synth.truth import GroundTruth, Settings, SynthError, TrueTrack
 from skelformats.skeleton import load_skeleton
 
 Array = NDArray[np.float64]
@@ -39,7 +38,7 @@ RATES = (120.0, 100.0, 60.0, 120.00004577636719, 150.0)
 
 SUBJECTS = 24
 _TAKE, _BETAS = range(30, 32)
-"""First words of the random streams (see `skelconv.human.scene`)."""
+"""First words of the random streams (see `skelconv.human.performance`)."""
 
 _MOST = 100_000
 _TO_RAW = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from skelconv.human.truth import GroundTruth, Settings
+from skelconv.synth.truth import GroundTruth, Settings
 from skelconv.synth.video import HEIGHT, WIDTH, Filmed, Video, box, film, true_track, truth
 from skelformats.skeleton import load_skeleton
 

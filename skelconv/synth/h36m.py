@@ -15,11 +15,9 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from skelconv.human.body import SIDES, Motion
-from skelconv.human.kinematics import Array
-from skelconv.human.landmarks import place, with_landmarks
-from skelconv.human.scene import find_action, play, subject
-from skelconv.human.truth import GroundTruth, Settings, SynthError, TrueTrack
+from skelconv.extras import need
+from skelconv.human import SIDES, Array, Motion, find_action, place, play, subject, with_landmarks
+from skelconv.synth.truth import GroundTruth, Settings, SynthError, TrueTrack
 from skelformats.h36m_cameras import CAMERAS, builtin_cameras, project, to_camera
 from skelformats.human36m import FRAME_RATE, WORLD_AXES
 from skelformats.human36m_files import JOINTS, Take
@@ -58,8 +56,11 @@ _NOISE_MM = 0.3
 _SPINE_START_MM = 0.1
 _CDF_FLOAT = 44
 
+WRITER = "cdflib"
+"""The package that writes the files; an extra, since nothing else needs it."""
+
 _TAKE, _NOISE = 50, 51
-"""First words of the random streams (see `skelconv.human.scene`)."""
+"""First words of the random streams (see `skelconv.human.performance`)."""
 
 
 def make_take(seed: int, index: int, settings: Settings) -> tuple[GroundTruth, dict[str, bytes]]:
@@ -166,8 +167,14 @@ def _markers(motion: Motion) -> Motion:
 
 
 def _cdf(values: NDArray[np.floating]) -> bytes:
-    """Return a CDF file with (T, 32, A) as its variable ``Pose``: float32 of shape (1, T, 32 A)."""
-    # slow to import, and needed by nobody who only ingests
+    """Return a CDF file with (T, 32, A) as its variable ``Pose``: float32 of shape (1, T, 32 A).
+
+    Raises
+    ------
+    MissingExtraError
+        cdflib is not installed.
+    """
+    need(WRITER, "synth")
     from cdflib.cdfwrite import CDF
 
     flat = values.reshape(1, len(values), -1).astype(np.float32)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import orjson
 
-from skelconv.human.truth import GroundTruth, Settings
+from skelconv.synth.truth import GroundTruth, Settings
 from skelconv.synth.video import box, film, true_track, truth
 from skelformats.instavariety import joint_keys
 

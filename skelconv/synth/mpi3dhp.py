@@ -14,12 +14,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from skelconv.human.body import SIDES, Motion
-from skelconv.human.camera import Camera
-from skelconv.human.kinematics import Array
-from skelconv.human.landmarks import place, with_landmarks
-from skelconv.human.scene import find_action, play, subject
-from skelconv.human.truth import GroundTruth, Settings, SynthError, TrueTrack
+from skelconv.human import SIDES, Array, Camera, Motion, find_action, place, play, subject, with_landmarks
+from skelconv.synth.truth import GroundTruth, Settings, SynthError, TrueTrack
 from skelconv.synth.video import chosen_actions
 from skelformats.mpi3dhp import CAMERAS, TEST_JOINTS
 from skelformats.skeleton import load_skeleton
@@ -31,7 +27,7 @@ UNIVERSAL = 1.04
 """Scale of the skeleton that has one height for everybody."""
 
 _TAKE, _TEST_TAKE = 42, 43
-"""First words of the random streams (see `skelconv.human.scene`)."""
+"""First words of the random streams (see `skelconv.human.performance`)."""
 
 _TEST_EVERY = 8
 _TO_PICTURE = np.diag([-1000.0, -1000.0, 1000.0])

@@ -15,13 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skelconv.human.body import Motion
-from skelconv.human.camera import Camera, bone_orientations, clipped_edges, color_pixels, depth_pixels
-from skelconv.human.kinematics import Array
-from skelconv.human.scene import Subject, find_action, play, subject
-from skelconv.human.sensor_faults import Figure, observe
-from skelconv.human.truth import GroundTruth, Settings, SynthError, TrueTrack
+from skelconv.human import Array, Camera, Figure, Motion, Subject, find_action, observe, play, subject
+from skelconv.human.camera import bone_orientations, clipped_edges, color_pixels, depth_pixels
 from skelconv.synth.text import as_written, skeleton_text
+from skelconv.synth.truth import GroundTruth, Settings, SynthError, TrueTrack
 from skelformats.protocols import load_facts
 from skelformats.skeleton import load_skeleton
 
@@ -71,7 +68,7 @@ _NTU60_ACTIONS, _NTU60_SETUPS, _NTU60_SUBJECTS = 60, 17, 40
 _NTU120_SETUPS, _NTU120_SUBJECTS = 32, 106
 
 _TAKE, _SENSOR, _ORDER, _SETUP = range(10, 14)
-"""First words of the random streams (see `skelconv.human.scene`)."""
+"""First words of the random streams (see `skelconv.human.performance`)."""
 
 
 class Take(NamedTuple):
@@ -100,7 +97,7 @@ def make_recording(dataset: str, seed: int, index: int, settings: Settings) -> t
     scene = _scene(seed, take, settings, _partner(dataset, take))
     people = [_camera(seed, take.setup, camera).view(motion) for motion in scene]
     skeleton = load_skeleton("ntu25")
-    figures = observe(people, skeleton, settings, rng)
+    figures = observe(people, skeleton, settings.noise, settings.faults, rng)
     rows = _Rows.of(figures, rng)
     cells = _cells(rows)
     flags, lean = _flags(rows, rng), _lean(rows)

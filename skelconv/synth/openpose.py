@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import orjson
 
-from skelconv.human.truth import GroundTruth, Settings
+from skelconv.synth.truth import GroundTruth, Settings
 from skelconv.synth.video import Filmed, ScoredTrack, Video, film, true_track, truth
 
 _WORD = 2

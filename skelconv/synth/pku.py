@@ -16,12 +16,9 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from skelconv.human.camera import Camera
-from skelconv.human.kinematics import Array
-from skelconv.human.scene import subject
-from skelconv.human.sensor_faults import ABSENT, Figure, observe
-from skelconv.human.truth import GroundTruth, Settings, SynthError, TrueInterval, TrueTrack
-from skelconv.human.untrimmed import Play, play_in_a_row
+from skelconv.human import ActionInterval, Array, Camera, Figure, Play, observe, play_in_a_row, subject
+from skelconv.human.sensor_faults import ABSENT
+from skelconv.synth.truth import GroundTruth, Settings, SynthError, TrueTrack
 from skelformats.pku import FRAME_RATE, PHASE_1, PHASE_2, VIEWS, Phase
 from skelformats.protocols import load_facts
 from skelformats.skeleton import load_skeleton
@@ -58,7 +55,7 @@ INTERVALS = 4
 """Actions in a video; a genuine one has about twenty."""
 
 _TAKE, _SENSOR, _ORDER, _LABEL = range(30, 34)
-"""First words of the random streams (see `skelconv.human.scene`)."""
+"""First words of the random streams (see `skelconv.human.performance`)."""
 
 _ABSENT_VIDEOS = {*range(247, 251), 191, 192}
 """Phase I has no videos of these numbers, or none with people in them."""
@@ -111,7 +108,7 @@ def make_video(
     rng = np.random.default_rng((seed, _SENSOR, index, dataset == "pku2"))
     camera = Camera.looking_at(np.array([0.0, 0.95, 0.0]), _place(view))
     people = [camera.view(motion) for motion in scene.people]
-    figures = observe(people, load_skeleton("ntu25"), settings, rng)
+    figures = observe(people, load_skeleton("ntu25"), settings.noise, settings.faults, rng)
     _come_and_go(figures, scene)
     figures = figures[:2]
     slots = _slots(figures, settings, rng)
@@ -204,7 +201,8 @@ def _play(dataset: str, seed: int, number: int, settings: Settings) -> Play:
     cast = [subject(seed, person) for person in _cast(dataset, _performances(dataset, seed)[number])]
     known = _actions(dataset, settings)
     codes = [known[(number * INTERVALS + k) % len(known)] for k in range(INTERVALS)]
-    return play_in_a_row([(code - 1, PKU_ACTIONS[code]) for code in codes], cast, settings, FRAME_RATE, rng)
+    actions = [(code - 1, PKU_ACTIONS[code]) for code in codes]
+    return play_in_a_row(actions, cast, settings.frames, FRAME_RATE, rng)
 
 
 def _place(view: int) -> Array:
@@ -228,7 +226,7 @@ def _slots(figures: list[Figure], settings: Settings, rng: np.random.Generator) 
     slots = np.full((len(figures[0].identity), 2), -1)
     for number, figure in enumerate(figures):
         slots[figure.identity != ABSENT, number] = number
-    if rng.random() < 0.3 * settings.blemishes:
+    if rng.random() < 0.3 * settings.faults:
         start, stop = np.sort(rng.integers(0, len(slots) + 1, 2))
         slots[start:stop] = slots[start:stop, ::-1]
     return slots
@@ -248,7 +246,7 @@ def _text(values: Array) -> tuple[bytes, NDArray[np.float32]]:
     return ("\n".join(lines) + "\n").encode(), written.reshape(values.shape)
 
 
-def _label_text(intervals: tuple[TrueInterval, ...], seed: int, index: int) -> bytes:
+def _label_text(intervals: tuple[ActionInterval, ...], seed: int, index: int) -> bytes:
     """Return a label file: action, first and last frame counted from 1, and a grade."""
     grades = np.random.default_rng((seed, _LABEL, index)).integers(1, 3, len(intervals))
     lines = (

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import orjson
 
-from skelconv.human.truth import GroundTruth, Settings
+from skelconv.synth.truth import GroundTruth, Settings
 from skelconv.synth.video import HEIGHT, WIDTH, Filmed, box, film, true_track, truth
 from skelformats.skeleton import load_skeleton
 

@@ -10,12 +10,8 @@ import pickle
 
 import numpy as np
 
-from skelconv.human.body import SIDES, Motion
-from skelconv.human.camera import Camera
-from skelconv.human.kinematics import Array
-from skelconv.human.landmarks import place, with_landmarks
-from skelconv.human.scene import find_action, play, subject
-from skelconv.human.truth import GroundTruth, Settings, SynthError, TrueTrack
+from skelconv.human import SIDES, Array, Camera, Motion, find_action, place, play, subject, with_landmarks
+from skelconv.synth.truth import GroundTruth, Settings, SynthError, TrueTrack
 from skelconv.synth.video import CAPACITY, FOCAL, FRAME_RATE, HEIGHT, SUBJECTS, WIDTH, chosen_actions
 from skelformats.pw3d import GENDERS, KEYPOINT_NAMES
 from skelformats.skeleton import load_skeleton
@@ -24,7 +20,7 @@ SUBSETS = ("train", "train", "validation", "test")
 """Folders in turn."""
 
 _TAKE = 41
-"""First word of the random streams (see `skelconv.human.scene`)."""
+"""First word of the random streams (see `skelconv.human.performance`)."""
 
 _TO_PICTURE = np.diag([-1.0, -1.0, 1.0])
 """From the scene's cameras (+x left, +y up) to computer vision's (+x right, +y down)."""
@@ -49,7 +45,7 @@ def make_sequence(seed: int, index: int, settings: Settings) -> tuple[GroundTrut
     joints = [_body(person) for person in people]
     cameras = _cameras(frames, rng)
     intrinsics = np.array([[FOCAL, 0.0, WIDTH / 2], [0.0, FOCAL, HEIGHT / 2], [0.0, 0.0, 1.0]])
-    valid = [(rng.random(frames) > 0.05 * settings.blemishes).astype(int) for _ in people]
+    valid = [(rng.random(frames) > 0.05 * settings.faults).astype(int) for _ in people]
     name = f"{action.name}_{index:05d}"
     content = {
         "sequence": name,
@@ -115,5 +111,5 @@ def _detections(
     pixels = pixels + settings.noise * rng.normal(0.0, 2.5, pixels.shape)
     score = rng.beta(9.0, 1.5, pixels.shape[:2])
     rows = np.concatenate([pixels, score[..., None]], axis=-1)
-    rows[rng.random(len(rows)) < 0.05 * settings.blemishes] = 0.0
+    rows[rng.random(len(rows)) < 0.05 * settings.faults] = 0.0
     return rows.transpose(0, 2, 1)

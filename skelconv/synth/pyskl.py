@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skelconv.human.truth import GroundTruth, Settings
+from skelconv.synth.truth import GroundTruth, Settings
 from skelconv.synth.video import HEIGHT, WIDTH, Filmed, film, true_track
 
 FILE = "custom_hrnet.pkl"

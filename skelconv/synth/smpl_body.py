@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skelconv.human.body import SIDES, Body
+from skelconv.human import SIDES, Body
 from skelformats.skeleton import load_skeleton
 
 Array = NDArray[np.float64]

@@ -14,13 +14,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from skelconv.human.body import Motion
-from skelconv.human.camera import Camera
-from skelconv.human.kinematics import Array
-from skelconv.human.scene import find_action, play, subject
-from skelconv.human.sensor_faults import ABSENT, Figure, observe
-from skelconv.human.truth import GroundTruth, Settings, SynthError, TrueTrack
-from skelconv.human.untrimmed import play_in_a_row
+from skelconv.human import Array, Camera, Figure, Motion, find_action, observe, play, play_in_a_row, subject
+from skelconv.human.sensor_faults import ABSENT
+from skelconv.synth.truth import GroundTruth, Settings, SynthError, TrueTrack
 from skelformats.protocols import Facts, load_facts
 from skelformats.skeleton import load_skeleton
 from skelformats.toyota import TSU_FRAME_RATE
@@ -72,7 +68,7 @@ _TURNS = ("train", "test", "train", "val")
 _FOCAL, _CENTRE = 525.0, (320.0, 240.0)
 
 _TAKE, _UNTRIMMED = range(40, 42)
-"""First words of the random streams (see `skelconv.human.scene`)."""
+"""First words of the random streams (see `skelconv.human.performance`)."""
 
 
 def make_clip(seed: int, index: int, settings: Settings) -> tuple[GroundTruth, Mapping[str, bytes]]:
@@ -104,7 +100,7 @@ def make_video(seed: int, number: int, settings: Settings) -> tuple[GroundTruth,
     events = [list(TSU_ACTIONS)[(number + k) % len(TSU_ACTIONS)] for k in range(INTERVALS)]
     labels = [facts.classes.index(facts.others["merged"].get(event, event)) for event in events]
     actions = [(label, TSU_ACTIONS[event]) for label, event in zip(labels, events, strict=True)]
-    scene = play_in_a_row(actions, [subject(seed, performer)], settings, TSU_FRAME_RATE, rng)
+    scene = play_in_a_row(actions, [subject(seed, performer)], settings.frames, TSU_FRAME_RATE, rng)
     content, tracks = _film(scene.people[0], settings, rng)
     rows = (
         f"{event},{interval.start},{interval.stop}\n"
@@ -183,7 +179,7 @@ def _film(
     azimuth = rng.uniform(-0.8, 0.8)
     place = np.array([3.5 * np.sin(azimuth), 2.0, 3.5 * np.cos(azimuth)])
     camera = Camera.looking_at(np.array([0.0, 0.9, 0.0]), place)
-    figures = observe([camera.view(motion)], load_skeleton("toyota13"), settings, rng)
+    figures = observe([camera.view(motion)], load_skeleton("toyota13"), settings.noise, settings.faults, rng)
     pose3d = [_about_chest(figure) for figure in figures]
     pose2d = [_pixels(figure.position) for figure in figures]
     frames: list[list[dict[str, Any]]] = []

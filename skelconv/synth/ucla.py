@@ -14,11 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import orjson
 
-from skelconv.human.body import Motion
-from skelconv.human.camera import Camera
-from skelconv.human.scene import find_action, play, subject
-from skelconv.human.sensor_faults import observe
-from skelconv.human.truth import GroundTruth, Settings, SynthError, TrueTrack
+from skelconv.human import Camera, Motion, find_action, observe, play, subject
+from skelconv.synth.truth import GroundTruth, Settings, SynthError, TrueTrack
 from skelformats.protocols import load_facts
 from skelformats.skeleton import load_skeleton
 
@@ -42,7 +39,7 @@ UCLA_ACTIONS: Mapping[int, str] = MappingProxyType(
 """Class code (the a of a file name) of each action."""
 
 _TAKE, _SENSOR, _ORDER = range(20, 23)
-"""First words of the random streams (see `skelconv.human.scene`)."""
+"""First words of the random streams (see `skelconv.human.performance`)."""
 
 
 class Performance(NamedTuple):
@@ -72,7 +69,7 @@ def make_take(seed: int, index: int, settings: Settings) -> tuple[GroundTruth, b
     place = np.array([3.0 * np.sin(azimuth), 1.1, 3.0 * np.cos(azimuth)])
     camera = Camera.looking_at(np.array([0.0, 0.95, 0.0]), place)
     person = camera.view(_motion(seed, performance, settings))
-    figure = observe([person], skeleton, settings, rng)[0]
+    figure = observe([person], skeleton, settings.noise, settings.faults, rng)[0]
     # the dataset's own files have six decimals
     written = np.nan_to_num(figure.position, nan=0.0).round(6)
     name, label = performance.name(view), list(UCLA_ACTIONS).index(performance.action)

@@ -12,11 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skelconv.human.camera import Camera
-from skelconv.human.kinematics import Array
-from skelconv.human.landmarks import place, with_landmarks
-from skelconv.human.scene import find_action, play, subject
-from skelconv.human.truth import GroundTruth, Settings, SynthError, TrueTrack
+from skelconv.human import Array, Camera, find_action, place, play, subject, with_landmarks
+from skelconv.synth.truth import GroundTruth, Settings, SynthError, TrueTrack
 from skelformats.skeleton import load_skeleton
 
 WIDTH, HEIGHT = 1920, 1080
@@ -46,7 +43,7 @@ _RATES = {"gap": 0.3, "late": 0.2, "lost_joints": 0.4}
 """Share of people who are not found for some frames, come late, and lose joints for some frames."""
 
 _FILM = 40
-"""First word of the random streams (see `skelconv.human.scene`)."""
+"""First word of the random streams (see `skelconv.human.performance`)."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +177,7 @@ def _detect(number: int, exact: Array, settings: Settings, rng: np.random.Genera
     rows = np.concatenate([pixels, score[..., None]], axis=-1).round(4)
 
     def happens(what: str) -> bool:
-        return bool(rng.random() < _RATES[what] * settings.blemishes)
+        return bool(rng.random() < _RATES[what] * settings.faults)
 
     present = np.ones(frames, bool)
     if happens("late"):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from skelconv.extras import need
 from skelconv.s2i.picture import image_to_rgb
-from skelconv.s2i.plan import Plan
+from skelconv.s2i.plan import S2IPlan
 from skelconv.view.drawing import FAMILIES, LEFT, MIDDLE, RIGHT, Scene, grid_step, head, turn
 from skelformats.skeleton import Skeleton
 
@@ -86,7 +86,7 @@ def film_strip(scene: Scene, skeleton: Skeleton, frame_rate: float | None, poses
     return _png(figure, dpi=120)
 
 
-def labelled_image(image: NDArray[np.floating[Any]], plan: Plan, title: str, caption: str) -> bytes:
+def labelled_image(image: NDArray[np.floating[Any]], plan: S2IPlan, title: str, caption: str) -> bytes:
     """Draw an encoded sample (3, rows, columns) with its parts above and its joints below; returns PNG.
 
     Raises

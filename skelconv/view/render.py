@@ -135,7 +135,8 @@ def _draw_sample(store: S2IStore, name: str | None) -> bytes:
             raise UnknownNameError("sample or recording", name, near_names(name, samples))
         at = int(hits[0])
     row = {str(column): value for column, value in table.iloc[at].items()}
-    words = caption(Recording(samples[at], 0, (), row))
+    colours = ", ".join(map(" ".join, zip(("red", "green", "blue"), store.channels, strict=True)))
+    said = (caption(Recording(samples[at], 0, (), row)), f"{store.stream} stream", colours)
     return labelled_image(
-        store.images(at, at + 1)[0], store.plan, samples[at], f"{words} · {store.stream} stream"
+        store.images(at, at + 1)[0], store.plan, samples[at], " · ".join(word for word in said if word)
     )

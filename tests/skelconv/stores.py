@@ -16,7 +16,9 @@ from skelformats.reader import Clip, Column, Confidence, Dataset, Protocol, Trac
 CLASSES = ("drink", "eat", "walk")
 
 
-def dataset(name: str = "ntu60", skeleton: str = "ntu25", confidence: bool = False) -> Dataset:
+def dataset(
+    name: str = "ntu60", skeleton: str = "ntu25", confidence: bool = False, cleaning: str = "sgn"
+) -> Dataset:
     return Dataset(
         name=name,
         title="made up",
@@ -36,6 +38,7 @@ def dataset(name: str = "ntu60", skeleton: str = "ntu25", confidence: bool = Fal
         confidence=Confidence("u1", "tracking state", {0: "not tracked", 2: "tracked"})
         if confidence
         else None,
+        cleaning=cleaning,
     )
 
 

@@ -9,11 +9,23 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from skelconv.clean import CHAINS, Actors, CleaningError, clean, default_chain, find_chain, gather_extra
+from skelconv.clean import (
+    CHAINS,
+    Actors,
+    CleaningError,
+    chain_names,
+    clean,
+    default_chain,
+    find_chain,
+    gather_extra,
+)
 from skelconv.clean import run_steps as run_chain
 from skelconv.clean.samples import arrange
+from skelconv.store.info import DatasetInfo
 from skelconv.store.recording import Recording
 from skelformats.errors import UnknownNameError
+from skelformats.reader import Reader, usable_readers
+from tests.installed import install
 from tests.skelconv.ntu_text import read_recording
 from tests.skelconv.scenes import NTU25, TOYOTA13, body, recording
 
@@ -57,6 +69,10 @@ def side_by_side(actors: Actors) -> NDArray[np.float32]:
     return np.concatenate([person.reshape(frames, -1) for person in actors.position], axis=1)
 
 
+def info_of(name: str, cleaning: str = "") -> DatasetInfo:
+    return DatasetInfo(name=name, title="", licence="", citation="", homepage="", cleaning=cleaning)
+
+
 class TestRegistry:
     def test_every_chain_is_found_by_the_name_it_carries(self) -> None:
         assert {"ctrgcn", "sgn", "ucla", "metric", "none", "pyskl", "msg3d"} <= set(CHAINS)
@@ -66,12 +82,44 @@ class TestRegistry:
         with pytest.raises(UnknownNameError, match=r"ctr-gcn.*Did you mean 'ctrgcn'"):
             clean(recording(body(range(5))), "ctr-gcn", NTU25)
 
-    @pytest.mark.parametrize(
-        ("dataset", "chain"),
-        [("ntu60", "sgn"), ("ntu120", "sgn"), ("pku1", "sgn"), ("ucla", "ucla"), ("toyota", "metric")],
-    )
-    def test_each_dataset_has_a_default_chain(self, dataset: str, chain: str) -> None:
-        assert default_chain(dataset) == chain
+    @pytest.mark.parametrize("reader", usable_readers()[0], ids=lambda reader: reader.name)
+    def test_a_dataset_is_cleaned_with_the_chain_that_it_names(self, reader: Reader) -> None:
+        assert default_chain(info_of(reader.dataset.name, reader.dataset.cleaning)) == reader.dataset.cleaning
+        assert reader.dataset.cleaning in CHAINS
+
+    @pytest.mark.parametrize("reader", usable_readers()[0], ids=lambda reader: reader.name)
+    def test_a_store_that_names_no_chain_is_cleaned_as_its_dataset_is(self, reader: Reader) -> None:
+        assert default_chain(info_of(reader.dataset.name)) == reader.dataset.cleaning
+
+    def test_the_chains_of_the_datasets_are_those_of_the_paper(self) -> None:
+        named = {reader.name: reader.dataset.cleaning for reader in usable_readers()[0]}
+        assert {name for name, chain in named.items() if chain == "sgn"} == {
+            "ntu60",
+            "ntu120",
+            "pku1",
+            "pku2",
+        }
+        assert {name for name, chain in named.items() if chain == "ucla"} == {"ucla"}
+
+    def test_a_chain_of_another_package_is_found_through_its_entry_point(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        code = """
+        from skelconv.clean import CHAINS
+        from skelconv.clean.chains import Chain
+
+        def halve(actors, skeleton):
+            from dataclasses import replace
+            return replace(actors, position=actors.position / 2)
+
+        HALVED = Chain("halved", "as none, half as large", "nobody", (*CHAINS["none"].steps, halve))
+        """
+        install(tmp_path, monkeypatch, "halving", code, "skelconv.chains", {"halved": "HALVED"})
+        assert "halved" in chain_names()
+        take = recording(body(range(5)))
+        np.testing.assert_array_equal(
+            clean(take, "halved", NTU25).position, clean(take, "none", NTU25).position / 2
+        )
 
     def test_the_documentation_describes_every_chain_and_every_step(self) -> None:
         text = DOCS.read_text(encoding="utf-8")
@@ -181,21 +229,21 @@ class TestPublishedArrays:
 
     def test_ctrgcn_raw_bodies(self, take: Recording, published: dict[str, NDArray[np.generic]]) -> None:
         steps = CHAINS["ctrgcn"].steps
-        scene = take
+        candidates = take
         for step in steps[: CHAINS["ctrgcn"].step_names.index("close_gaps") + 1]:
-            scene = step(scene, NTU25)
+            candidates = step(candidates, NTU25)
         # measured before short bodies are dropped, as published
-        scene = steps[CHAINS["ctrgcn"].step_names.index("measure_motion")](scene, NTU25)
-        assert len(scene.frame_index) == published["ctrgcn_raw_num_frames"]
-        dropped = np.setdiff1d(np.arange(take.length), scene.frame_index)
+        candidates = steps[CHAINS["ctrgcn"].step_names.index("measure_motion")](candidates, NTU25)
+        assert len(candidates.frame_index) == published["ctrgcn_raw_num_frames"]
+        dropped = np.setdiff1d(np.arange(take.length), candidates.frame_index)
         np.testing.assert_array_equal(dropped, published["ctrgcn_frames_dropped"])
-        assert [take.bodies[one.body].body for one in scene.bodies] == published[
+        assert [take.bodies[one.body].body for one in candidates.bodies] == published[
             "ctrgcn_raw_body_ids"
         ].tolist()
-        for k, one in enumerate(scene.bodies):
+        for k, one in enumerate(candidates.bodies):
             np.testing.assert_array_equal(one.position, published[f"ctrgcn_raw_b{k}_joints"])
             np.testing.assert_array_equal(one.place, published[f"ctrgcn_raw_b{k}_interval"])
-            if len(scene.bodies) > 1:
+            if len(candidates.bodies) > 1:
                 assert one.motion == published[f"ctrgcn_raw_b{k}_motion"]
 
     def test_ctrgcn_colors(self, take: Recording, published: dict[str, NDArray[np.generic]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from skelconv.clean import msg3d as msg3d
-from skelconv.clean.scene import Actors, cast_every_body, zero_missing_joints
+from skelconv.clean.candidates import Actors, cast_every_body, zero_missing_joints
 from skelconv.store.recording import Sequence
 from tests.skelconv.scenes import NTU25, body, recording
 

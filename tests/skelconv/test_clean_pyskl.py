@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from skelconv.clean import clean
 from skelconv.clean import pyskl as pyskl
+from skelconv.clean.candidates import Actors, CleaningError, cast_every_body, zero_missing_joints
 from skelconv.clean.rotate import rotation_onto, turn_upright, upright_joints
-from skelconv.clean.scene import Actors, CleaningError, cast_every_body, zero_missing_joints
 from skelconv.store.recording import Sequence
 from tests.skelconv.scenes import NTU25, UCLA20, body, recording
 
@@ -22,25 +22,27 @@ def actors(*bodies: Sequence, length: int | None = None) -> Actors:
 
 class TestSpread:
     def test_the_last_body_is_dropped_too_and_that_is_an_error(self) -> None:
-        scene = zero_missing_joints(
+        candidates = zero_missing_joints(
             recording(body(range(30), 1, wide=30), body(range(30), 2, wide=30)), NTU25
         )
         with pytest.raises(CleaningError, match="found 2 bodies wider than high"):
-            pyskl.drop_all_spread_bodies(scene, NTU25)
+            pyskl.drop_all_spread_bodies(candidates, NTU25)
 
     def test_an_upright_body_stays(self) -> None:
-        scene = zero_missing_joints(recording(body(range(30), 1, wide=30), body(range(30), 2)), NTU25)
-        assert [one.body for one in pyskl.drop_all_spread_bodies(scene, NTU25).bodies] == [1]
+        candidates = zero_missing_joints(recording(body(range(30), 1, wide=30), body(range(30), 2)), NTU25)
+        assert [one.body for one in pyskl.drop_all_spread_bodies(candidates, NTU25).bodies] == [1]
 
     def test_a_single_body_is_not_judged(self) -> None:
-        scene = zero_missing_joints(recording(body(range(30), wide=30)), NTU25)
-        assert pyskl.drop_all_spread_bodies(scene, NTU25) is scene
+        candidates = zero_missing_joints(recording(body(range(30), wide=30)), NTU25)
+        assert pyskl.drop_all_spread_bodies(candidates, NTU25) is candidates
 
 
 class TestActors:
     def chosen(self, *frames: range) -> Actors:
-        scene = zero_missing_joints(recording(*(body(one, seed) for seed, one in enumerate(frames))), NTU25)
-        return pyskl.choose_apart_actors(scene, NTU25)
+        candidates = zero_missing_joints(
+            recording(*(body(one, seed) for seed, one in enumerate(frames))), NTU25
+        )
+        return pyskl.choose_apart_actors(candidates, NTU25)
 
     def test_bodies_that_do_not_touch_are_stitched(self) -> None:
         stitched = self.chosen(range(10), range(10, 20))

@@ -90,7 +90,7 @@ class TestCleanStore:
 
     def test_a_stretched_axis_has_no_unit(self, tmp_path: Path) -> None:
         take = recording(body(range(9), joints=20))
-        source = store_of(tmp_path / "raw.zarr", [take], dataset("ucla", "ucla20"))
+        source = store_of(tmp_path / "raw.zarr", [take], dataset("ucla", "ucla20", cleaning="ucla"))
         assert clean_store(source, tmp_path / "ucla.zarr", "ucla").unit == "1"
         assert clean_store(source, tmp_path / "metric.zarr", "metric").unit == "m"
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from skelconv.clean import clean
-from skelconv.clean.scene import Actors, cast_every_body, zero_missing_joints
+from skelconv.clean.candidates import Actors, cast_every_body, zero_missing_joints
 from skelconv.clean.ucla import centre_on_first_frame, resample_to_52_frames, to_unit_range
 from skelconv.store.recording import Recording, Sequence
 from skelformats.reader import ReadOptions, Source

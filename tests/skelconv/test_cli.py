@@ -15,6 +15,7 @@ import pytest
 
 from skelconv.cli.command import run
 from skelconv.cli.main import cli
+from tests import command_line
 from tests.skelconv.raw_ucla import write_raw
 from tests.skelconv.test_ingest import tree
 
@@ -189,3 +190,18 @@ def test_an_interrupted_command_says_how_to_resume(many: Path, tmp_path: Path) -
     assert b"run the same command again" in err
     assert b"Traceback" not in err
     assert str(out).encode() in err
+
+
+def test_verbs_options_and_defaults_change_on_purpose_only() -> None:
+    command_line.check(cli, "skelconv", Path(__file__).with_name("command_line.txt"))
+
+
+def test_a_changed_default_is_shown_as_a_difference() -> None:
+    @click.command()
+    @click.option("--seed", type=int, default=1)
+    def verb(seed: int) -> None:
+        """Do nothing."""
+
+    before = command_line.describe(verb, "verb")
+    verb.params[0].default = 2
+    assert before != command_line.describe(verb, "verb") == "verb\n    --seed  integer  default=2\n"

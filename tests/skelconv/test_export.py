@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import pickle
 from dataclasses import replace
@@ -11,14 +12,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from skelconv.clean import clean
 from skelconv.derive.clean import clean_store
-from skelconv.export import ExportError, export_csv, export_ctrgcn, export_parquet, export_pyskl
+from skelconv.export import (
+    ExportError,
+    export_csv,
+    export_ctrgcn,
+    export_parquet,
+    export_pyskl,
+    read_csv,
+)
+from skelconv.export.csv_cells import escape, unescape
 from skelconv.export.frames import long_form, long_frames
+from skelconv.store.info import Provenance
 from skelconv.store.store import Store, open_store
+from skelconv.store.writer import write_store
 from skelformats.errors import UnknownNameError
-from skelformats.reader import Column, Confidence, Dataset, Protocol
+from skelformats.reader import Clip, Column, Confidence, Dataset, Protocol, Track
 from tests.skelconv.ntu_text import read_recording
 from tests.skelconv.scenes import body, recording
 from tests.skelconv.side_store import clips, side_store, write
@@ -237,6 +250,51 @@ class TestFolders:
         assert intervals["start"].tolist() == [0, 0, 7] * 3
         cameras = pd.read_csv(tmp_path / "out" / "calibration.csv")
         assert cameras["rotation_1_1"].tolist() == [2.0, 3.0]
+
+    def test_read_csv_gives_every_value_and_dtype_back(self, tmp_path: Path, side: Store) -> None:
+        export_csv(side, tmp_path / "out")
+        table = read_csv(tmp_path / "out").set_index("sequence")
+        expected = side.to_frame()
+        for column in expected:
+            assert table[column].tolist() == expected[column].tolist()
+            assert table[column].dtype == expected[column].dtype
+        frames = read_csv(tmp_path / "out", "frames")
+        np.testing.assert_array_equal(
+            frames[["x", "y", "z"]].to_numpy().reshape(side.frames, 13, 3), side.array("position")
+        )
+        assert frames["x"].dtype == np.float32
+        np.testing.assert_array_equal(frames["confidence"], side.array("confidence").ravel())
+        with pytest.raises(ExportError, match=r"no cameras\.csv, expected one of: sequences, frames"):
+            read_csv(tmp_path / "out", "cameras")
+        with pytest.raises(ExportError, match=r"no about\.json"):
+            read_csv(tmp_path)
+
+    def test_what_a_spreadsheet_would_run_is_escaped_and_reads_back(self, tmp_path: Path) -> None:
+        names = ["=1+1", "+cmd", "-5", "-x", "@sum", "'quoted", "\ttab", "plain", "a=b", "NA", ""]
+        described = replace(dataset(), columns=(Column("room", "string", "where"),))
+        clips_of = []
+        for number, name in enumerate(names):
+            one = body(range(3), number)
+            tracks = (Track("0", one.frame_index, one.position),)
+            clip = Clip(f"take{number:02d}", 3, tracks, 0, {"room": name}, {"xsub": "train"})
+            clips_of.append((f"{number}.txt", clip))
+        write_store(tmp_path / "s.zarr", described, clips_of, Provenance(tool="t", command="c"))
+        export_csv(open_store(tmp_path / "s.zarr"), tmp_path / "out")
+        with (tmp_path / "out" / "sequences.csv").open(newline="") as handle:
+            cells = [row["room"] for row in csv.DictReader(handle)]
+        assert cells == [
+            "'=1+1", "'+cmd", "-5", "'-x", "'@sum", "''quoted", "'\ttab", "plain", "a=b", "NA", "",
+        ]  # fmt: skip
+        assert read_csv(tmp_path / "out")["room"].tolist() == names
+        # numbers, negative ones too, are numbers
+        frames = pd.read_csv(tmp_path / "out" / "frames.csv")
+        assert (frames["x"] < 0).any()
+        assert not any(cell.startswith("'") for cell in frames["x"].astype(str))
+
+    @given(st.text(max_size=8))
+    def test_any_text_survives_its_escape(self, text: str) -> None:
+        assert unescape(escape(text)) == text
+        assert not escape(text).startswith(("=", "@", "\t", "\r", "\n"))
 
 
 class TestPlace:

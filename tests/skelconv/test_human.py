@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
+from skelconv.human import observe
 from skelconv.human.body import RATIOS, Body, Controls, Motion, joint_sources, solve
 from skelconv.human.kinematics import LIMITS, bend_angle, unit
 from skelconv.human.legwork import GRAVITY
-from skelconv.human.scene import ACTIONS, Subject, find_action, play, subject
+from skelconv.human.performance import ACTIONS, Subject, find_action, play, subject
 from skelformats.errors import UnknownNameError
 from skelformats.skeleton import Joint, load_skeleton
 
@@ -220,3 +224,22 @@ def test_very_short_recordings_work(name: str, frames: int) -> None:
     for motion in motions:
         assert len(motion) == frames
         assert np.isfinite(motion.layout(load_skeleton("ntu25"))).all()
+
+
+def test_the_human_knows_no_file_format() -> None:
+    """Importing it, and using it, imports no writer of files."""
+    script = (
+        "import sys, skelconv.human; sys.exit(any(name.startswith('skelconv.synth') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_without_faults_and_noise_a_sensor_reports_the_motion_itself() -> None:
+    skeleton = load_skeleton("ntu25")
+    (motion,), _ = perform("wave")
+    seen = motion.moved(np.eye(3), np.array([0.0, -1.0, 3.0]))
+    (figure,) = observe([seen], skeleton, noise=0.0, faults=0.0, rng=np.random.default_rng(1))
+    np.testing.assert_array_equal(figure.position, seen.layout(skeleton))
+    assert (figure.identity == figure.identity[0]).all()
+    faulty = observe([seen], skeleton, noise=0.0, faults=30.0, rng=np.random.default_rng(1))
+    assert (faulty[0].identity != figure.identity).any(), "every fault has a rate of 1 or nearly so"

@@ -21,7 +21,7 @@ BAD = "7,30,20,1"
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six videos of four intervals, of which one interval each is degenerate in two of them."""
     folder = tmp_path_factory.mktemp("raw") / "pku1"
-    synthesize("pku1", folder, 6, settings=Settings(frames=(60, 90), blemishes=0.0))
+    synthesize("pku1", folder, 6, settings=Settings(frames=(60, 90), faults=0.0))
     labels = sorted((folder / "Train_Label_PKU_final").iterdir())
     for path in labels[1:3]:
         first, _, *others = path.read_text().splitlines()

@@ -12,7 +12,7 @@ import pytest
 from skelconv.clean import default_chain
 from skelconv.derive.merge import MergeError, merge_stores
 from skelconv.derive.remap import remap_store
-from skelconv.store.info import StoreError
+from skelconv.store.info import DatasetInfo, StoreError
 from skelconv.store.store import Store, open_store
 from skelconv.verify import verify
 from skelformats.reader import Column, Confidence, Protocol
@@ -223,9 +223,20 @@ class TestWhatDoesNotGoTogether:
             merge_stores([parts[0], odd], tmp_path / "m.zarr")
 
 
-def test_the_chain_of_merged_datasets_is_theirs_when_they_agree() -> None:
-    assert default_chain("ntu120+ntu60") == "sgn"
-    assert default_chain("amass+ntu60") == "metric"
+@pytest.mark.parametrize(("other", "together"), [("sgn", "sgn"), ("metric", "metric")])
+def test_the_chain_of_merged_datasets_is_theirs_when_they_agree(
+    tmp_path: Path, other: str, together: str
+) -> None:
+    first = store_of(tmp_path / "a.zarr", [recording(body(range(5)), name="a")], dataset("ntu60"))
+    described = dataset("ntu120", cleaning=other)
+    second = store_of(tmp_path / "b.zarr", [recording(body(range(5)), name="b")], described)
+    assert merge_stores([first, second], tmp_path / "m.zarr").info.dataset.cleaning == together
+
+
+def test_the_chain_of_merged_datasets_that_name_none_is_theirs_when_they_agree() -> None:
+    about = {"title": "", "licence": "", "citation": "", "homepage": ""}
+    assert default_chain(DatasetInfo(name="ntu120+ntu60", **about)) == "sgn"
+    assert default_chain(DatasetInfo(name="amass+ntu60", **about)) == "metric"
 
 
 class TestRemap:

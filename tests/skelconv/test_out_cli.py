@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 
 from skelconv.cli.command import run
 from skelconv.cli.main import cli
+from skelconv.export import form_names
 from skelconv.store.store import open_store
+from tests.installed import install
 from tests.skelconv.scenes import body, recording
 from tests.skelconv.side_store import side_store
 from tests.skelconv.stores import store_of
@@ -74,6 +77,68 @@ def test_what_cannot_be_cleaned_is_named_and_told_by_the_exit_code(
 def test_options_of_another_form_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, str]
 ) -> None:
+    store_of(tmp_path / "s.zarr", [recording(body(range(9)))])
     code, _, err = call(capsys, "export", tmp_path / "s.zarr", tmp_path / "o", "--to", "csv", *option)
     assert code == 2
     assert option[0] in err
+
+
+def test_an_unknown_form_is_answered_with_those_that_there_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store_of(tmp_path / "s.zarr", [recording(body(range(9)))])
+    code, _, err = call(capsys, "export", tmp_path / "s.zarr", tmp_path / "o", "--to", "pyskel")
+    assert code == 2
+    assert "Did you mean 'pyskl'? Known: csv, ctrgcn, parquet, pyskl" in err
+
+
+NAMES = """
+from skelconv.export import ExportForm, Exported, written_aside
+
+
+def write(store, path, how):
+    with written_aside(path, how.overwrite) as partial:
+        partial.write_text("".join(f"{name}\\n" for name in store.names))
+    return Exported(path, {"names": len(store)})
+
+
+FORM = ExportForm("names", "a text file of the sequences' names", write)
+"""
+
+
+def test_a_form_of_another_package_is_found_through_its_entry_point(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_of(tmp_path / "s.zarr", [recording(body(range(9)), name="a"), recording(body(range(9)), name="b")])
+    install(tmp_path, monkeypatch, "nameslist", NAMES, "skelconv.exports", {"names": "FORM"})
+    code, out, _ = call(capsys, "export", tmp_path / "s.zarr", tmp_path / "names.txt", "--to", "names")
+    assert (code, out) == (0, f"{tmp_path / 'names.txt'}: 2 names\n")
+    assert (tmp_path / "names.txt").read_text() == "a_b0\nb_b0\n"
+    assert form_names() == ("csv", "ctrgcn", "names", "parquet", "pyskl")
+    code, _, err = call(capsys, "export", tmp_path / "s.zarr", tmp_path / "names.txt", "--to", "names")
+    assert code == 2
+    assert "--overwrite" in err
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ({"names": "ABSENT"}, "cannot be loaded .*repair or uninstall"),
+        ({"names": "write"}, "does not lead to an object of ExportForm named 'names'"),
+        ({"other": "FORM"}, "does not lead to an object of ExportForm named 'other'"),
+        ({"csv": "FORM"}, "'csv' is offered more than once"),
+    ],
+)
+def test_a_broken_form_of_another_package_is_one_message(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    points: dict[str, str],
+    message: str,
+) -> None:
+    store_of(tmp_path / "s.zarr", [recording(body(range(9)))])
+    install(tmp_path, monkeypatch, "brokenlist", NAMES, "skelconv.exports", points)
+    (name,) = points
+    code, _, err = call(capsys, "export", tmp_path / "s.zarr", tmp_path / "o", "--to", name)
+    assert code == 2
+    assert re.search(message, err)

@@ -189,7 +189,7 @@ class TestPack:
 
     def test_a_layout_with_foreign_joints_is_refused(self, tmp_path: Path) -> None:
         take = recording(body(range(5), joints=20))
-        store = store_of(tmp_path / "u.zarr", [take], dataset("ucla", "ucla20"))
+        store = store_of(tmp_path / "u.zarr", [take], dataset("ucla", "ucla20", cleaning="ucla"))
         with pytest.raises(SkeletonError, match="left_thumb"):
             pack_samples(store, skeleton=NTU25)
 
@@ -228,7 +228,7 @@ class TestScaling:
 
     @pytest.fixture
     def packed(self, tmp_path: Path, takes: list[Recording]) -> Callable[..., Samples]:
-        store = store_of(tmp_path / "ucla.zarr", takes, dataset("ucla", "ucla20"))
+        store = store_of(tmp_path / "ucla.zarr", takes, dataset("ucla", "ucla20", cleaning="ucla"))
         return lambda **options: pack_samples(store, **options)
 
     def test_it_is_done_sample_by_sample_unless_asked_otherwise(

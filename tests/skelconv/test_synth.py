@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skelconv.human.scene import ACTIONS
+from skelconv.human.performance import ACTIONS
 from skelconv.synth import MARKER, SYNTHESIZERS, GroundTruth, Settings, SynthError, synthesize
 from skelconv.synth.ntu import NTU_ACTIONS
 from skelconv.synth.text import as_written, skeleton_text
@@ -21,8 +21,8 @@ from skelformats.reader import Clip, Source, find_reader
 from skelformats.skeleton import load_skeleton
 from tests.skelconv.ntu_text import read_recording
 
-CLEAN = Settings(frames=(20, 30), noise=0.0, blemishes=0.0)
-SPOILT = Settings(frames=(20, 30), blemishes=6.0)
+CLEAN = Settings(frames=(20, 30), noise=0.0, faults=0.0)
+FAULTY = Settings(frames=(20, 30), faults=6.0)
 LEAVES = (3, 15, 19, 21, 22, 23, 24)
 
 
@@ -40,7 +40,7 @@ def read(dataset: str, folder: Path, truth: GroundTruth, content: bytes, extras:
 
 @pytest.mark.parametrize("index", range(40))
 def test_the_ntu_reader_finds_the_truth_bit_for_bit(tmp_path: Path, index: int) -> None:
-    truth, content = make("ntu120", index, SPOILT, seed=2)
+    truth, content = make("ntu120", index, FAULTY, seed=2)
     clip = read("ntu120", tmp_path, truth, content, ("color", "depth", "orientation", "body"))
     assert (clip.recording, clip.length, clip.label) == (truth.name, truth.length, truth.label)
     assert [track.body for track in clip.tracks] == [track.body for track in truth.tracks]
@@ -69,7 +69,7 @@ def test_a_plain_reader_of_the_text_finds_the_same(tmp_path: Path, index: int) -
 
 @pytest.mark.parametrize("index", range(12))
 def test_the_ucla_reader_finds_the_truth_bit_for_bit(tmp_path: Path, index: int) -> None:
-    truth, content = make("ucla", index, SPOILT)
+    truth, content = make("ucla", index, FAULTY)
     clip = read("ucla", tmp_path, truth, content, ())
     assert (clip.recording, clip.length, clip.label) == (truth.name, truth.length, truth.label)
     np.testing.assert_array_equal(clip.tracks[0].position, truth.tracks[0].position)
@@ -115,7 +115,7 @@ def test_a_number_has_seven_digits_and_reads_back_as_promised(value: float) -> N
 def test_lost_joints_are_zeros_in_the_file_and_nan_in_the_truth() -> None:
     lost = 0
     for index in range(60):
-        truth, content = make("ntu120", index, Settings(frames=(20, 20), blemishes=10.0))
+        truth, content = make("ntu120", index, Settings(frames=(20, 20), faults=10.0))
         zeros = content.count(b"\r\n0 0 0 0 0 0 0 ")
         missing = sum(int((np.isnan(t.position).all(-1) & (t.state == 0)).sum()) for t in truth.tracks)
         assert zeros == missing
@@ -125,7 +125,7 @@ def test_lost_joints_are_zeros_in_the_file_and_nan_in_the_truth() -> None:
 
 @pytest.mark.parametrize("dataset", ["ntu60", "ntu120"])
 def test_names_are_unique_and_every_class_is_in_both_parts_of_every_split(dataset: str) -> None:
-    how = Settings(frames=(2, 2), blemishes=0.0)
+    how = Settings(frames=(2, 2), faults=0.0)
     classes = [a for a in NTU_ACTIONS if dataset == "ntu120" or a <= 60]
     truths = [make(dataset, index, how)[0] for index in range(3 * 4 * len(classes))]
     names = [truth.name for truth in truths]
@@ -185,7 +185,7 @@ def test_noise_is_of_the_size_that_genuine_recordings_have() -> None:
     joint = load_skeleton("ntu25").index
     errors, sure = [], []
     for index in range(0, 90, 3):
-        for track in make("ntu120", index, Settings(frames=(30, 60), blemishes=0.0))[0].tracks:
+        for track in make("ntu120", index, Settings(frames=(30, 60), faults=0.0))[0].tracks:
             errors.append(np.abs(track.position - track.noiseless).max(axis=-1))
             sure.append(track.state == 2)
     error, tracked = np.concatenate(errors), np.concatenate(sure)
@@ -199,7 +199,7 @@ def test_noise_is_of_the_size_that_genuine_recordings_have() -> None:
 def test_everything_that_goes_wrong_in_genuine_files_goes_wrong_sometimes_and_can_be_switched_off() -> None:
     seen: dict[str, int] = dict.fromkeys(("gap", "late", "two ids", "ghost", "lost", "nan", "nobody"), 0)
     for index in range(0, 400):
-        truth, content = make("ntu120", index, Settings(frames=(12, 16), blemishes=5.0))
+        truth, content = make("ntu120", index, Settings(frames=(12, 16), faults=5.0))
         frames = {int(f) for track in truth.tracks for f in track.frame_index}
         people = [track.person for track in truth.tracks]
         seen["nobody"] += not frames
@@ -250,7 +250,7 @@ def test_seeds_make_different_motions_under_possibly_equal_names() -> None:
 
 
 def test_lengths_and_classes_are_as_asked_for() -> None:
-    how = Settings(frames=(40, 42), actions=(23, 10), blemishes=0.0)
+    how = Settings(frames=(40, 42), actions=(23, 10), faults=0.0)
     truths = [make("ntu60", index, how)[0] for index in range(12)]
     assert {truth.length for truth in truths} <= {40, 41, 42}
     assert [truth.label + 1 for truth in truths] == [23] * 3 + [10] * 3 + [23] * 3 + [10] * 3

@@ -11,6 +11,7 @@ import pytest
 import zarr
 
 import skelconv
+from skelconv.extras import MissingExtraError
 from skelconv.ingest.ingest import ingest
 from skelconv.ingest.plan import make_plan
 from skelconv.synth import SYNTHESIZERS, GroundTruth, Settings, SynthError, synthesize
@@ -143,3 +144,13 @@ def test_a_world_store_gives_each_camera_too(raw: Path, tmp_path: Path) -> None:
             truth = truths[f"{sequence.row['recording']}.{camera}"]
             standing = builtin_cameras()[sequence.row["subject"], camera]
             np.testing.assert_allclose(to_camera(raw_points, standing), truth.tracks[0].position, atol=2e-3)
+
+
+def test_without_the_package_that_writes_cdf_one_message_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skelconv.extras.find_spec", lambda package: None)
+    with pytest.raises(MissingExtraError, match=r"needs cdflib.*pip install 'skelconv\[synth\]'"):
+        synthesize("h36m", tmp_path / "raw", 4)
+    assert not list(tmp_path.iterdir())
+    synthesize("ucla", tmp_path / "raw", 1)  # no other format needs it

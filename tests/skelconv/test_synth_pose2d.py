@@ -16,7 +16,7 @@ from skelformats.reader import Clip, find_reader
 from skelformats.skeleton import load_skeleton
 
 DATASETS = ("coco", "alphapose", "openpose", "posetrack", "instavariety", "pyskl")
-SPOILT = Settings(frames=(12, 24), blemishes=3.0)
+FAULTY = Settings(frames=(12, 24), faults=3.0)
 COUNT = 10
 
 
@@ -30,12 +30,12 @@ def read_all(dataset: str, folder: Path) -> dict[str, Clip]:
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_a_reader_finds_the_truth_bit_for_bit(tmp_path: Path, dataset: str) -> None:
-    synthesize(dataset, tmp_path / "raw", COUNT, 5, settings=SPOILT)
+    synthesize(dataset, tmp_path / "raw", COUNT, 5, settings=FAULTY)
     clips = read_all(dataset, tmp_path / "raw")
     scored = find_reader(dataset).dataset.confidence
     assert scored is not None
     for index in range(COUNT):
-        truth, _ = SYNTHESIZERS[dataset].make(5, index, SPOILT)
+        truth, _ = SYNTHESIZERS[dataset].make(5, index, FAULTY)
         clip = clips.pop(truth.name)
         assert (clip.length, clip.label) == (truth.length, truth.label)
         assert [track.body for track in clip.tracks] == [track.body for track in truth.tracks]
@@ -61,7 +61,7 @@ def test_a_generated_folder_becomes_a_store(tmp_path: Path, dataset: str) -> Non
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_files_are_the_same_every_time_and_for_any_number_of_recordings(tmp_path: Path, dataset: str) -> None:
     for name, count in (("a", 4), ("b", 4)):
-        synthesize(dataset, tmp_path / name, count, 1, settings=SPOILT)
+        synthesize(dataset, tmp_path / name, count, 1, settings=FAULTY)
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
     assert len(files) > 1
     for file in files:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skelconv.human.scene import ACTIONS
+from skelconv.human.performance import ACTIONS
 from skelconv.ingest.ingest import ingest
 from skelconv.ingest.plan import make_plan
 from skelconv.store.store import open_store
@@ -19,8 +19,8 @@ from skelconv.synth.toyota import TOYOTA_ACTIONS, TSU_ACTIONS, make_video
 from skelconv.verify import verify
 from skelformats.reader import Clip, Track, find_reader
 
-SPOILT = Settings(frames=(12, 20), blemishes=6.0)
-CLEAN = Settings(frames=(10, 14), noise=0.0, blemishes=0.0)
+FAULTY = Settings(frames=(12, 20), faults=6.0)
+CLEAN = Settings(frames=(10, 14), noise=0.0, faults=0.0)
 PKU = ("pku1", "pku2")
 
 
@@ -55,7 +55,7 @@ def assert_equal_tracks(found: tuple[Track, ...], made: tuple[TrueTrack, ...], s
 @pytest.mark.parametrize("dataset", PKU)
 @pytest.mark.parametrize("index", range(10))
 def test_the_pku_reader_finds_the_truth_bit_for_bit(tmp_path: Path, dataset: str, index: int) -> None:
-    truth, contents = files(dataset, index, SPOILT, seed=3)
+    truth, contents = files(dataset, index, FAULTY, seed=3)
     clips = read(tmp_path, dataset, contents)
     assert [clip.label for clip in clips] == [interval.label for interval in truth.intervals]
     for clip, interval in zip(clips, truth.intervals, strict=True):
@@ -73,7 +73,7 @@ def test_the_pku_reader_finds_the_truth_bit_for_bit(tmp_path: Path, dataset: str
 
 @pytest.mark.parametrize("index", range(24))
 def test_the_toyota_reader_finds_the_truth_bit_for_bit(tmp_path: Path, index: int) -> None:
-    truth, contents = files("toyota", index, SPOILT, seed=3)
+    truth, contents = files("toyota", index, FAULTY, seed=3)
     (clip,) = read(tmp_path, "toyota", contents)
     assert (clip.recording, clip.length, clip.label) == (truth.name, truth.length, truth.label)
     assert_equal_tracks(clip.tracks, truth.tracks, 0, truth.length)
@@ -81,7 +81,7 @@ def test_the_toyota_reader_finds_the_truth_bit_for_bit(tmp_path: Path, index: in
 
 @pytest.mark.parametrize("number", range(4))
 def test_the_reader_finds_the_truth_of_untrimmed_toyota_videos(tmp_path: Path, number: int) -> None:
-    truth, contents = make_video(0, number, SPOILT)
+    truth, contents = make_video(0, number, FAULTY)
     (clip,) = read(tmp_path, "toyota", contents, untrimmed=True)
     assert (clip.recording, clip.length) == (truth.name, truth.length)
     assert_equal_tracks(clip.tracks, truth.tracks, 0, truth.length)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from skelconv.s2i.options import EncodeOptions
 from skelconv.s2i.write import encode_store
 from skelconv.store.recording import Recording, Sequence
 from skelconv.store.store import Store
@@ -73,7 +74,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="module")
 def s2i(store: Store) -> Path:
     path = Path(store.path).with_name("s2i.zarr")
-    encode_store(store, path, chain="metric", size=32)
+    encode_store(store, path, EncodeOptions(chain="metric", size=32))
     return path
 
 

@@ -363,8 +363,8 @@ def test_a_damaged_file_is_read_or_refused(tmp_path: Path, data: st.DataObject) 
 
 
 @pytest.mark.real
-def test_the_public_sample_reads_as_plain_numpy_reads_it(shared_data: Path, golden: Path) -> None:
-    model = golden / "synthetic_smplh_model.npz"
+def test_the_public_sample_reads_as_plain_numpy_reads_it(shared_data: Path, golden_numbers: Path) -> None:
+    model = golden_numbers / "synthetic_smplh_model.npz"
     root = shared_data / "amass"
     options = AMASS.options(("pose", "dmpls"), body_model=model, joints="smplh52")
     (source,) = AMASS.scan(root, options)

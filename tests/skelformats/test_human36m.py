@@ -60,10 +60,9 @@ def test_the_17_joints_are_those_of_the_literature() -> None:
     assert match_joints(load_skeleton("h36m32"), load_skeleton("h36m17")).tolist() == TO_17
 
 
-@pytest.mark.real
 @pytest.mark.parametrize("name", ["h36m17", "h36m32"])
-def test_a_layout_is_that_of_the_survey(shared_data: Path, name: str) -> None:
-    table = json.loads((shared_data.parent / "specs" / "skeletons.json").read_text())[name]
+def test_a_layout_is_that_of_the_survey(golden_numbers: Path, name: str) -> None:
+    table = json.loads((golden_numbers / "skeletons.json").read_text())[name]
     skeleton = load_skeleton(name)
     assert [joint.official for joint in skeleton.joints] == table["names"]
     assert list(skeleton.parents) == table["parents"]
@@ -472,9 +471,8 @@ def test_a_mutated_h5_or_npz_is_refused_or_read(
                 assert isinstance(item, Refused) or item.tracks[0].position.shape[1:] == (32, 3)
 
 
-@pytest.mark.real
-def test_the_synthetic_official_files_are_read_exactly(golden: Path) -> None:
-    root = golden / "synthetic_h36m_cdf"
+def test_the_synthetic_official_files_are_read_exactly(golden_numbers: Path) -> None:
+    root = golden_numbers / "h36m_cdf"
     with np.load(root / "expected.npz") as expected:
         want = {key: expected[key] for key in expected.files}
     (world,) = read(root, space="world")

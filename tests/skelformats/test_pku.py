@@ -15,7 +15,6 @@ from skelformats.errors import FormatError
 from skelformats.files import find_files
 from skelformats.pku import PKU1, PKU2
 from skelformats.pku_text import parse_frames
-from skelformats.protocols import load_facts
 from skelformats.reader import Clip, Reader, Refused
 from skelformats.text import as_text, load_text
 from tests.fuzzing import examples
@@ -333,30 +332,3 @@ def test_the_real_readme_is_no_video(shared_data: Path) -> None:
     assert [path for path, _ in find_files(shared_data / "pku", ".txt")] == ["A10N08-L.txt", "README.txt"]
     assert len(PKU2.scan(shared_data / "pku", PKU2.options())) == 1
     assert PKU1.scan(shared_data / "pku", PKU1.options()) == []
-
-
-@pytest.mark.real
-def test_the_built_in_splits_are_the_published_lists(shared_data: Path) -> None:
-    lists = shared_data.parent / "specs" / "lists" / "splits"
-
-    def names(file: str) -> set[str]:
-        return set((lists / file).read_text().split())
-
-    phase_1 = {f"{video:04d}-{view}" for video in range(2, 365) for view in "LMR"}
-    phase_2 = names("pku2_all_1009.txt")
-    for reader, videos, protocol, file in (
-        (PKU1, phase_1, "xsub", "pku1_xsub_val_from_MMNet.txt"),
-        (PKU1, phase_1 - {f"{v:04d}-M" for v in range(247, 251)}, "xview", "pku1_xview_val_from_MMNet.txt"),
-        (PKU2, phase_2, "xsub", "pku2_xsub_test.txt"),
-        (PKU2, phase_2, "xview", "pku2_xview_test_L.txt"),
-    ):
-        part_of = {video: split_of(reader, video)[protocol] for video in videos}
-        assert {video for video, part in part_of.items() if part == "test"} == names(file)
-        assert set(part_of.values()) == {"train", "test"}
-
-
-def split_of(reader: Reader, video: str) -> dict[str, str]:
-    numbers = [int(word) for word in video[:-2].replace("A", " ").replace("N", " ").split()]
-    names = ("video",) if reader is PKU1 else ("script", "subject")
-    columns = {**dict(zip(names, numbers, strict=True)), "camera": "LMR".index(video[-1]) + 1}
-    return load_facts(reader.name).splits(video, columns)

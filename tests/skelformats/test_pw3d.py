@@ -18,7 +18,7 @@ from skelformats.pw3d import PW3D
 from skelformats.reader import Clip
 from tests.fuzzing import examples
 
-HOW = Settings(frames=(6, 9), blemishes=3.0)
+HOW = Settings(frames=(6, 9), faults=3.0)
 EXTRAS = ("pose", "translation", "keypoints", "camera")
 Edit = Callable[[dict[str, Any]], object]
 
@@ -70,7 +70,7 @@ def test_extras_and_columns_are_the_files_own_arrays(tmp_path: Path) -> None:
 
 
 def test_joints_project_onto_the_detections(tmp_path: Path) -> None:
-    truth, content = SYNTHESIZERS["pw3d"].make(0, 0, Settings(frames=(6, 6), noise=0.0, blemishes=0.0))
+    truth, content = SYNTHESIZERS["pw3d"].make(0, 0, Settings(frames=(6, 6), noise=0.0, faults=0.0))
     assert not isinstance(content, bytes)
     ((path, text),) = content.items()
     clip = read(tmp_path, path, text)

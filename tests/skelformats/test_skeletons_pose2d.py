@@ -21,13 +21,12 @@ NAMES = {
 
 
 @pytest.fixture(scope="module")
-def specified(shared_data: Path) -> dict[str, Any]:
-    content = json.loads((shared_data.parent / "specs" / "skeletons.json").read_text())
+def specified(golden_numbers: Path) -> dict[str, Any]:
+    content = json.loads((golden_numbers / "skeletons.json").read_text())
     assert isinstance(content, dict)
     return content
 
 
-@pytest.mark.real
 @pytest.mark.parametrize("name", NAMES)
 def test_a_layout_is_that_of_the_specification(name: str, specified: dict[str, Any]) -> None:
     skeleton, spec = load_skeleton(name), specified[NAMES[name]]

@@ -13,10 +13,9 @@ from skelformats.skeleton import PARTS, load_skeleton, match_joints
 NAMES = ("smpl22", "smpl24", "smplh52")
 
 
-@pytest.mark.real
 @pytest.mark.parametrize("name", NAMES)
-def test_a_layout_is_that_of_the_survey(shared_data: Path, name: str) -> None:
-    table = json.loads((shared_data.parent / "specs" / "skeletons.json").read_text())[name]
+def test_a_layout_is_that_of_the_survey(golden_numbers: Path, name: str) -> None:
+    table = json.loads((golden_numbers / "skeletons.json").read_text())[name]
     skeleton = load_skeleton(name)
     sides = {"l": "left", "r": "right"}
     want = tuple(f"{sides[n[0]]}{n[1:]}" if n[1] == "_" else n for n in table["names"])

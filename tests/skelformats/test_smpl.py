@@ -30,17 +30,18 @@ def moving(frames: int = 5, betas: int = 16) -> Motion:
 
 
 @pytest.fixture(scope="module")
-def official(golden: Path) -> Any:
-    with np.load(golden / "golden_smplh.npz") as arrays:
+def official(golden_numbers: Path) -> Any:
+    with np.load(golden_numbers / "smplh.npz") as arrays:
         return dict(arrays)
 
 
 @pytest.fixture(scope="module")
-def official_model(golden: Path) -> Any:
-    return load_body_model(golden / "synthetic_smplh_model.npz", golden / "synthetic_dmpl_model.npz")
+def official_model(golden_numbers: Path) -> Any:
+    return load_body_model(
+        golden_numbers / "synthetic_smplh_model.npz", golden_numbers / "synthetic_dmpl_model.npz"
+    )
 
 
-@pytest.mark.real
 @pytest.mark.parametrize("precision", ["f64", "f32"])
 def test_joints_and_vertices_are_those_of_human_body_prior_and_smplx(
     official: Any, official_model: Any, precision: str
@@ -71,7 +72,6 @@ def test_joints_and_vertices_are_those_of_human_body_prior_and_smplx(
         np.testing.assert_allclose(value, official[f"expect_{key}_{precision}"], rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.real
 def test_rest_joints_are_the_official_ones(official: Any, official_model: Any) -> None:
     assert official_model.kind == "smplh"
     assert official_model.parents == tuple(official["parents"])

@@ -14,11 +14,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from skelformats.errors import FormatError
-from skelformats.protocols import load_facts
 from skelformats.reader import Clip, Refused
 from skelformats.skeleton import load_skeleton
-from skelformats.split_lists import read_split_list
-from skelformats.toyota import CLIP, CLIP_EXAMPLE, TOYOTA
+from skelformats.toyota import TOYOTA
 from tests.fuzzing import examples
 
 CLIP_NAME = "Drink.Fromcup_p20_r02_v02_c05"
@@ -311,30 +309,3 @@ def test_mutated_files_parse_or_raise_a_format_error(
     except FormatError:
         return
     assert all(track.position.shape[1:] == (13, 3) for track in clip.tracks)
-
-
-@pytest.mark.real
-def test_the_built_in_parts_are_the_published_lists(shared_data: Path) -> None:
-    """The lists of i3d_smarthome, without the 14 clips of a 32nd activity."""
-    lists = shared_data.parent / "specs" / "lists" / "splits"
-    facts = load_facts("toyota")
-    part_of: dict[str, dict[str, str]] = {
-        protocol: {
-            name: part
-            for word, part in (("train", "train"), ("validation", "val"), ("test", "test"))
-            for name in read_split_list(
-                lists / f"toyota_{word}_{protocol.upper()}.txt", CLIP, CLIP_EXAMPLE, {}, part
-            )
-        }
-        for protocol in ("cs", "cv1", "cv2")
-    }
-    clips = [name for name in part_of["cs"] if not name.startswith("Pour.Fromcup")]
-    assert len(clips) == 16_115
-    assert len(part_of["cs"]) == 16_129
-    for name in clips:
-        activity, *numbers = CLIP.fullmatch(name).groups()  # type: ignore[union-attr]
-        columns = {"subject": int(numbers[0]), "camera": int(numbers[3])}
-        built_in = facts.splits(name, columns)
-        if activity not in facts.others["cross_view_classes"]:
-            built_in |= {"cv1": "", "cv2": ""}
-        assert built_in == {protocol: parts.get(name, "") for protocol, parts in part_of.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def unit_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store whose chain scales each sample to [-1, 1] at the end."""
-    dataset = make_dataset("ucla", "ucla20")
+    dataset = replace(make_dataset("ucla", "ucla20"), cleaning="ucla")
     return write_tiny(tmp_path_factory.mktemp("stores") / "unit.zarr", 13, dataset)
 
 

@@ -124,14 +124,13 @@ def test_what_does_not_fit_is_refused() -> None:
         stream_rows_torch(position, offsets, torch.eye(20), "bones")
 
 
-@pytest.mark.real
 @pytest.mark.parametrize("kind", ["hp", "ac"])
-def test_golden(golden: Path, kind: str) -> None:
+def test_golden(golden_numbers: Path, kind: str) -> None:
     encoder = S2IEncoder(make_plan(load_skeleton("ntu25"), align_corners=kind == "ac"))
-    with np.load(golden / "s2i.npz") as data:
+    with np.load(golden_numbers / "s2i.npz") as data:
         position = torch.from_numpy(data["in_a"]).float()
         image = encoder.encode_on_device(position, torch.tensor([0, len(position)]))[0]
-        np.testing.assert_allclose(image.numpy(), data[f"out_a_{kind}"], atol=1e-5, rtol=0)
+        np.testing.assert_allclose(image.numpy()[:, ::7, ::5], data[f"out_a_{kind}"], atol=1e-5, rtol=0)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -31,11 +31,10 @@ def image() -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def figures(golden: Path) -> dict[str, Any]:
-    return torch.load(golden / "mae_tiny.pt", weights_only=True)
+def figures(golden_numbers: Path) -> dict[str, Any]:
+    return torch.load(golden_numbers / "mae_tiny.pt", weights_only=True)
 
 
-@pytest.mark.real
 class TestOfficialCode:
     """Against figures made with facebookresearch/mae, through our key map."""
 

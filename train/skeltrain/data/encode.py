@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from skelconv.s2i import STREAMS, Plan, S2IError, encode
+from skelconv.s2i import STREAMS, S2IError, S2IPlan, encode
 from skelformats.errors import UnknownNameError
 
 
@@ -26,7 +26,7 @@ class S2IEncoder(nn.Module):
     column_upper: Tensor
     column_weight: Tensor
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: S2IPlan) -> None:
         super().__init__()
         self.plan = plan
         lower, upper, weight = plan.weights_joint()
@@ -141,7 +141,7 @@ def stream_rows_torch(position: Tensor, next_row: Tensor, bone_matrix: Tensor, s
     raise UnknownNameError("stream", stream, STREAMS)
 
 
-def _check(position: Tensor, offsets: Tensor, plan: Plan) -> None:
+def _check(position: Tensor, offsets: Tensor, plan: S2IPlan) -> None:
     """Check what can be checked without waiting for the device."""
     if position.ndim != 3 or tuple(position.shape[1:]) != (plan.joint_count, 3):
         raise S2IError(

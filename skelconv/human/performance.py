@@ -1,4 +1,4 @@
-"""Scenes: subjects of different build and manner, playing an action for a number of frames.
+"""Performances: subjects of different build and manner, playing an action for a number of frames.
 
 Everything here depends only on the seed and on what is asked for: the same subject number is the same person
 in every recording, and the same take the same motion in every camera.
@@ -22,7 +22,7 @@ from skelformats.errors import UnknownNameError
 _SUBJECT = 0
 """First word, after the seed, of a random stream: what is drawn for one purpose never shifts another's draws.
 
-`skelconv.synth.ntu` and `skelconv.synth.ucla` have words of their own.
+What else draws from streams of the same seed has words of its own: 1 and above.
 """
 
 

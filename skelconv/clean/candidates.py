@@ -1,4 +1,4 @@
-"""What a cleaning step takes and gives: `Scene` while there are bodies, `Actors` once persons are chosen.
+"""What a cleaning step takes and gives: `Candidates`, the bodies that there are, then `Actors`, those chosen.
 
 Also the steps that every chain shares. A step is a plain function ``step(state, skeleton) -> state``; it
 leaves its input as it is. docs/cleaning.md lists every step by name.
@@ -55,7 +55,7 @@ class Body:
     position
         (n, J, A) float32; a missing joint is 0.
     place
-        (n,) index of each of its frames along `Scene.frame_index`, strictly increasing.
+        (n,) index of each of its frames along `Candidates.frame_index`, strictly increasing.
     body
         Which of the recording's bodies it is.
     row
@@ -85,8 +85,8 @@ class Body:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """The bodies of a recording along one time axis.
+class Candidates:
+    """The bodies of a recording that may become actors, along one time axis.
 
     ``frame_index`` (F,) int32 holds the number of each frame in the recording; ``body_count`` says how many
     bodies the recording has, dropped ones included.
@@ -151,7 +151,7 @@ class Actors:
         )
 
 
-def zero_missing_joints(recording: Recording, skeleton: Skeleton) -> Scene:
+def zero_missing_joints(recording: Recording, skeleton: Skeleton) -> Candidates:
     """Enter a chain: put the bodies on a time axis of all the recording's frames, missing joints (NaN) at 0.
 
     The published arrays hold 0 where a store holds NaN.
@@ -174,24 +174,24 @@ def zero_missing_joints(recording: Recording, skeleton: Skeleton) -> Scene:
             place = track.frame_index.astype(np.intp)
             bodies.append(Body(position, place, number, np.arange(len(place), dtype=np.int32)))
     frames = max(recording.length, 1 + max(body.last for body in bodies))
-    return Scene(recording.name, np.arange(frames, dtype=np.int32), tuple(bodies), len(bodies))
+    return Candidates(recording.name, np.arange(frames, dtype=np.int32), tuple(bodies), len(bodies))
 
 
-def drop_bodyless_frames(scene: Scene, skeleton: Skeleton) -> Scene:
+def drop_bodyless_frames(candidates: Candidates, skeleton: Skeleton) -> Candidates:
     """Leave out the frames in which no body was recorded, so that time closes up over them."""
-    occupied = np.zeros(len(scene.frame_index), np.bool_)
-    for body in scene.bodies:
+    occupied = np.zeros(len(candidates.frame_index), np.bool_)
+    for body in candidates.bodies:
         occupied[body.place] = True
     if occupied.all():
-        return scene
+        return candidates
     moved = np.cumsum(occupied) - 1
-    bodies = tuple(replace(body, place=moved[body.place]) for body in scene.bodies)
-    return replace(scene, frame_index=scene.frame_index[occupied], bodies=bodies)
+    bodies = tuple(replace(body, place=moved[body.place]) for body in candidates.bodies)
+    return replace(candidates, frame_index=candidates.frame_index[occupied], bodies=bodies)
 
 
-def cast_every_body(scene: Scene, skeleton: Skeleton) -> Actors:
+def cast_every_body(candidates: Candidates, skeleton: Skeleton) -> Actors:
     """Make every body a person of its own, in order of first appearance."""
-    return cast_bodies(scene, [[body] for body in scene.bodies])
+    return cast_bodies(candidates, [[body] for body in candidates.bodies])
 
 
 def drop_empty_frames(actors: Actors, skeleton: Skeleton) -> Actors:
@@ -200,10 +200,10 @@ def drop_empty_frames(actors: Actors, skeleton: Skeleton) -> Actors:
     return actors if seen.all() else actors.take_frames(seen)
 
 
-def cast_bodies(scene: Scene, roles: Sequence[Sequence[Body]]) -> Actors:
+def cast_bodies(candidates: Candidates, roles: Sequence[Sequence[Body]]) -> Actors:
     """Write bodies into persons: ``roles`` lists the bodies of each person, where later ones overwrite."""
-    frames, persons = len(scene.frame_index), len(roles)
-    position = np.zeros((persons, frames, *scene.bodies[0].position.shape[1:]), np.float32)
+    frames, persons = len(candidates.frame_index), len(roles)
+    position = np.zeros((persons, frames, *candidates.bodies[0].position.shape[1:]), np.float32)
     body = np.full((persons, frames), -1, np.int32)
     row = np.full((persons, frames), -1, np.int32)
     for person, pieces in enumerate(roles):
@@ -212,7 +212,9 @@ def cast_bodies(scene: Scene, roles: Sequence[Sequence[Body]]) -> Actors:
             body[person, piece.place] = piece.body
             row[person, piece.place] = piece.row
     present = shown(position)
-    return Actors(position, scene.frame_index, present, body, row, scene.recording, scene.body_count)
+    return Actors(
+        position, candidates.frame_index, present, body, row, candidates.recording, candidates.body_count
+    )
 
 
 def observed_joints(position: NDArray[np.float32]) -> NDArray[np.bool_]:

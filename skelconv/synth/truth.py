@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from skelconv.human import ActionInterval
 from skelformats.errors import SkelconvError
 
 
@@ -26,21 +27,21 @@ class Settings:
         Class numbers of the dataset to take turns with; empty for all that the generator knows.
     noise
         Factor on the sensor's noise; 0 leaves the motion as it is.
-    blemishes
-        Factor on the rates of everything else that goes wrong (dropped frames, lost joints, new ids,
-        ghosts); 0 leaves whole recordings of the people who are there.
+    faults
+        Factor on the rates of sensor faults (dropped frames, lost joints, new ids, ghosts); 0 leaves whole
+        recordings of the people who are there.
     """
 
     frames: tuple[int, int] = (30, 120)
     actions: tuple[int, ...] = ()
     noise: float = 1.0
-    blemishes: float = 1.0
+    faults: float = 1.0
 
     def __post_init__(self) -> None:
         shortest, longest = self.frames
         if not 1 <= shortest <= longest:
             raise SynthError(f"found frames {shortest} to {longest}, expected 1 <= shortest <= longest")
-        for name in ("noise", "blemishes"):
+        for name in ("noise", "faults"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise SynthError(f"found {name} {getattr(self, name)}, expected a number of at least 0")
 
@@ -82,19 +83,6 @@ class TrueTrack:
 
 
 @dataclass(frozen=True)
-class TrueInterval:
-    """One action interval of an untrimmed recording: frames ``start`` to ``stop`` - 1, counted from 0.
-
-    ``label`` is the class, counted from 0, and ``action`` the name of what is played.
-    """
-
-    label: int
-    action: str
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
 class GroundTruth:
     """One generated recording.
 
@@ -103,7 +91,7 @@ class GroundTruth:
     name
         The recording's name, which is its file's without suffix.
     action
-        Name of the action of `skelconv.human.scene.ACTIONS`.
+        Name of the action of `skelconv.human.performance.ACTIONS`.
     label
         Class, counted from 0; -1 where only ``intervals`` have one.
     length
@@ -119,4 +107,4 @@ class GroundTruth:
     label: int
     length: int
     tracks: tuple[TrueTrack, ...]
-    intervals: tuple[TrueInterval, ...] = ()
+    intervals: tuple[ActionInterval, ...] = ()

@@ -1,0 +1,73 @@
+"""The report page: what it says of a store, its images and its runs; one file, offline."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from skelconv.report.page import write_report
+from skelconv.report.runs import RunFolderError
+from skelconv.s2i.options import EncodeOptions
+from skelconv.s2i.write import encode_store
+from skelconv.store.store import Store
+from tests.skelconv.scenes import body, recording
+from tests.skelconv.stores import dataset, store_of
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    takes = [recording(body(range(9 + n), n), name=f"take{n}") for n in range(5)]
+    return store_of(tmp_path / "raw.zarr", takes, dataset())
+
+
+def run_folder(folder: Path, top1: float) -> Path:
+    folder.mkdir()
+    (folder / "metrics.csv").write_text("step,epoch,loss\n1,0.5,1.0\n2,1.0,0.5\n")
+    seeds = [{"seed": 0, "top1": top1}]
+    probe = {
+        "data": {
+            "protocol": "xsub", "train_samples": 3, "test_samples": 2, "classes": 3, "chance": 1 / 3,
+            "majority": 0.5,
+        },
+        "encoders": {"trained": {"seeds": seeds}, "untrained": {"seeds": [{"seed": 0, "top1": 0.4}]}},
+    }  # fmt: skip
+    (folder / "probe.json").write_text(json.dumps(probe))
+    return folder
+
+
+def test_it_says_what_the_store_holds_and_asks_for_nothing_else(store: Store, tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", store.path, title="A look")
+    page = (tmp_path / "report.html").read_text()
+    assert "<h1>A look</h1>" in page
+    for fact in ("5", "55", "25 (ntu25)"):
+        assert f"<b>{fact}</b>" in page
+    assert "xsub 3 train, 2 test" in page
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_images_are_explained_by_their_channels(store: Store, tmp_path: Path) -> None:
+    encode_store(store, tmp_path / "s2i.zarr", EncodeOptions(size=16))
+    write_report(tmp_path / "report.html", store.path, tmp_path / "s2i.zarr")
+    page = (tmp_path / "report.html").read_text()
+    assert "red is x, green y, blue z" in page
+    assert page.count('alt="S2I image of') == 5
+
+
+def test_runs_show_their_curves_and_the_mean_of_their_probes(store: Store, tmp_path: Path) -> None:
+    runs = [run_folder(tmp_path / f"run{n}", top1) for n, top1 in enumerate((0.6, 0.7))]
+    write_report(tmp_path / "report.html", store.path, None, runs)
+    page = (tmp_path / "report.html").read_text()
+    assert "<td>65.0 %</td>" in page
+    assert "by\n    <b>25.0 ±" in page
+    assert "run0" in page
+    assert "run1" in page
+
+
+def test_a_folder_without_a_run_is_named(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"found no metrics\.csv"):
+        write_report(tmp_path / "report.html", store.path, None, [tmp_path])
+    assert not (tmp_path / "report.html").exists()
