@@ -177,6 +177,7 @@ def _dataset(name: str, title: str, citation: str, subjects: int, setups: int) -
             "u1", "Kinect's tracking state of the joint", {0: "not tracked", 1: "inferred", 2: "tracked"}
         ),
         extras=_KINECT_EXTRAS,
+        cleaning="sgn",
     )
 
 

@@ -353,6 +353,7 @@ def _dataset(phase: Phase, untrimmed: bool = False) -> Dataset:
         # The raw axes are the canonical ones, as with NTU RGB+D: the sensor is the same.
         options=_OPTIONS,
         tables=(INTERVAL_TABLE,) if untrimmed else (),
+        cleaning="sgn",
     )
 
 

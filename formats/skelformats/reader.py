@@ -129,7 +129,9 @@ class Dataset:
     """Everything that holds for a whole distribution and is written into the store's attributes.
 
     ``unit`` and ``axes`` describe the canonical values that the store holds, ``axis_map`` how they came
-    from the raw ones. ``missing`` says in words how the source marks a missing joint.
+    from the raw ones. ``missing`` says in words how the source marks a missing joint. ``cleaning`` names the
+    cleaning chain that the dataset is published with (docs/cleaning.md), ``metric`` where there is none: only
+    the translation to the first pose.
     """
 
     name: str
@@ -151,6 +153,7 @@ class Dataset:
     extras: tuple[Extra, ...] = ()
     options: tuple[Option, ...] = ()
     tables: tuple[SideTable, ...] = ()
+    cleaning: str = "metric"
 
     def extra(self, name: str) -> Extra:
         """Return the optional array called ``name``; raises `UnknownNameError`."""

@@ -126,6 +126,7 @@ UCLA = Reader(
         ),
         protocols=_FACTS.protocols,
         missing="a joint at exactly (0, 0, 0) in the raw file",
+        cleaning="ucla",
     ),
     scan=scan,
     read=read,

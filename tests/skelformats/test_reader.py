@@ -66,3 +66,9 @@ def test_a_format_error_says_where_and_what_and_survives_a_worker() -> None:
     assert str(again) == str(error)
     assert isinstance(again, SkelconvError)
     assert again.line == 7
+
+
+def test_a_dataset_names_the_cleaning_chain_it_is_published_with() -> None:
+    chains = {name: find_reader(name).dataset.cleaning for name in reader_names()}
+    published = {"ntu60": "sgn", "ntu120": "sgn", "pku1": "sgn", "pku2": "sgn", "ucla": "ucla"}
+    assert chains == {name: published.get(name, "metric") for name in reader_names()}
