@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from skelformats.reader import Source
 
 _FOREIGN = "__MACOSX"
 """The folder in which macOS hides its notes on the files of a zip archive."""
@@ -22,6 +24,33 @@ def find_files(root: Path, suffix: str) -> list[tuple[str, int]]:
     """
     base = Path(root).resolve()
     return sorted(_walk(base, base, "", suffix))
+
+
+def list_sources(root: Path, suffix: str) -> list[Source]:
+    """List every file below ``root`` whose name ends in ``suffix`` as a source of its own."""
+    return [Source(path, size) for path, size in find_files(root, suffix)]
+
+
+def group_sources(files: Iterable[tuple[str, int, str, int]]) -> list[Source]:
+    """Make one source of all files of one group.
+
+    Parameters
+    ----------
+    files
+        (name of the group, number of the file in it, path, bytes) of each file.
+
+    Returns
+    -------
+    Sources sorted by path, which is that of the group's first file by number, then by path.
+    """
+    groups: dict[str, list[tuple[int, str, int]]] = {}
+    for group, number, path, size in files:
+        groups.setdefault(group, []).append((number, path, size))
+    sources = []
+    for found in groups.values():
+        first, *others = (path for _, path, _ in sorted(found))
+        sources.append(Source(first, sum(size for _, _, size in found), tuple(others)))
+    return sorted(sources, key=lambda source: source.path)
 
 
 def _walk(base: Path, folder: Path, prefix: str, suffix: str) -> Iterator[tuple[str, int]]:

@@ -25,13 +25,14 @@ class RefusedError(Exception):
 
 
 MAX_AIMED_KEYS = 4096
-"""Keys of one file whose hashes the file may choose: tuples, complex numbers, numpy scalars. Equal hashes cost
-the square of their number. Those of text are secret, and of numbers of up to 64 bits at most 34 are equal."""
+"""Keys of one file whose hashes the file may choose: tuples, complex numbers, numpy scalars. Equal hashes
+cost the square of their number. Those of text are secret; of numbers of up to 64 bits at most 34 are equal.
+"""
 
 
 @dataclass
 class Budget:
-    """Bytes that may still be allocated, and keys that may still be hashed though the file chose their hash."""
+    """Bytes that may still be allocated, and keys that may still be hashed though the file chose how."""
 
     left: int
     keys: int = MAX_AIMED_KEYS
