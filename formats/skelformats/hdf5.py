@@ -2,7 +2,8 @@
 
 HDF5 follows links to other files, gathers arrays from them, and inflates whatever a chunk holds. Here an
 array must lie in the file itself, be of a size and chunking that were asked for, and have no filters but
-those that MATLAB and h5py write; each compressed chunk is inflated within its bounds before HDF5 does it without.
+those that MATLAB and h5py write; each compressed chunk is inflated within its bounds before HDF5 does it
+without any.
 """
 
 from __future__ import annotations
