@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -313,7 +313,7 @@ def _check_damage(
             source = small[number % len(small)]
             path = (source.path, *source.members)[number % (1 + len(source.members))]
             content = (place / path).read_bytes()
-            kind, broken = next(_damage(content, rng))
+            kind, broken = damage(content, rng)
             (place / path).write_bytes(broken)
             try:
                 with contextlib.suppress(FormatError):
@@ -327,26 +327,44 @@ def _check_damage(
     return copies
 
 
-def _damage(content: bytes, rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
-    """Yield a damaged form of a file, and what was done to it."""
+def damage(content: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
+    """Return what was done to a file, in words, and the file after it."""
     at = int(rng.integers(0, len(content) + 1))
     match int(rng.integers(0, 6)):
         case 0:
-            yield f"cut off at byte {at}", content[:at]
+            return f"cut off at byte {at}", content[:at]
         case 1:
-            yield "emptied", b""
-        case 2:
             size = int(rng.integers(1, 65))
-            yield f"with {size} zero bytes at {at}", content[:at] + bytes(size) + content[at + size :]
+            return f"with {size} zero bytes at {at}", content[:at] + bytes(size) + content[at + size :]
+        case 2:
+            odd = _ODD[int(rng.integers(0, len(_ODD)))]
+            return f"with {odd!r} put in at {at}", content[:at] + odd + content[at:]
         case 3:
-            text = (b"nan", b"-1", b"1e999", b"99999999999", b"[", b"]", b"\x00", b"\xff\xfe", b"\n", b"x")
-            odd = text[int(rng.integers(0, len(text)))]
-            yield f"with {odd!r} put in at {at}", content[:at] + odd + content[at:]
-        case 4:
             stop = min(len(content), at + int(rng.integers(1, 200)))
-            yield f"without bytes {at} to {stop}", content[:at] + content[stop:]
+            return f"without bytes {at} to {stop}", content[:at] + content[stop:]
+        case 4:
+            size = int(rng.integers(1, 9))
+            noise = rng.bytes(size)
+            return f"with {size} random bytes at {at}", content[:at] + noise + content[at + size :]
         case _:
             flipped = bytearray(content)
-            for place in rng.integers(0, max(len(content), 1), 4) if content else ():
+            for place in rng.integers(0, len(content), int(rng.integers(1, 5))) if content else ():
                 flipped[place] ^= 1 << int(rng.integers(0, 8))
-            yield "with 4 flipped bits", bytes(flipped)
+            return "with flipped bits", bytes(flipped)
+
+
+_ODD = (
+    b"",
+    b"nan",
+    b"-1",
+    b"1e999",
+    b"99999999999",
+    b"[",
+    b"]",
+    b"{",
+    b'"',
+    b",",
+    b"\x00",
+    b"\xff\xfe",
+    b"\n",
+)

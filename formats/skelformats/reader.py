@@ -167,10 +167,10 @@ class Dataset:
 class Source:
     """One raw file (or the few that belong together), by its path relative to the raw root.
 
-    ``path`` uses forward slashes. ``size`` is its size in bytes, as the directory tells it, or that of several
-    of its files together. ``members`` are further files that belong to it. ``recording`` is the name that
-    ``scan`` gives the recording where the one in the file's own name is taken by an earlier source; usually
-    empty.
+    ``path`` uses forward slashes. ``size`` is its size in bytes, as the directory tells it, or that of
+    several of its files together. ``members`` are further files that belong to it. ``recording`` is the name
+    that ``scan`` gives the recording where the one in the file's own name is taken by an earlier source;
+    usually empty.
     """
 
     path: str
