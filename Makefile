@@ -8,6 +8,7 @@ PROBE ?=
 RUN ?= runs/pretrain
 SEEDS ?= 0 1 2
 FUZZ ?= 100
+MUTATIONS ?= 50000
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-all pretrain test test-slow fuzz lint format bench docs clean
@@ -62,7 +63,8 @@ test: setup  ## the tests (under 12 minutes on 2 cores)
 test-slow: setup  ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow
 
-fuzz: setup  ## damaged files against every reader, FUZZ=100 times as long as the tests do
+fuzz: setup  ## damaged files against every reader: MUTATIONS=50000 each, and the tests' targets FUZZ=100 times as long
+	$(BIN)/python -m tests.fuzzing --mutations $(MUTATIONS)
 	SKELCONV_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/skelformats -k "damage or mutated or fuzz"
 
 lint: setup  ## ruff and mypy

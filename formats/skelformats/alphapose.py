@@ -2,43 +2,39 @@
 
 ``{"image_id": "12.jpg", "category_id": 1, "keypoints": [x, y, score, ...], "score": ..., "box": [x, y, w, h],
 "idx": ...}``; which layout it is depends on the model: 17, 26 or 136 keypoints. ``idx`` is the track id of
-the people tracker, in some versions a list of one number; without tracking it is absent.
+the people tracker, in some versions a list of one number, and a list of such lists for a person whose
+identities were merged. Without tracking it is absent or, in most versions, 0 for everybody.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from skelformats.errors import FormatError
-from skelformats.files import find_files
+from skelformats.files import list_sources
 from skelformats.json_text import load_json
+from skelformats.keypoint_layout import LAYOUT_OPTION, layout_name, peek
 from skelformats.keypoints import (
     BOX_EXTRA,
-    LAYOUT_OPTION,
     MISSING,
     SCORE,
     SCORE_EXTRA,
-    SINGLE_OPTION,
     Detection,
     box_of,
+    frame_numbers,
     identity,
-    layout_name,
+    in_pixels,
     make_tracks,
-    peek,
     recording_name,
     score_of,
-    single,
     triples,
 )
 from skelformats.reader import Clip, Column, Dataset, Reader, ReadOptions, Source
+from skelformats.tracking import SINGLE_OPTION, TRACK_OPTION, frames_apart, link_people
 
 EXPECTED = "a list of AlphaPose results, objects with 'image_id' and 'keypoints'"
-
-_NUMBER = re.compile(r"(\d{1,9})$")
 
 
 def configure(root: Path, options: ReadOptions) -> Dataset:
@@ -48,7 +44,8 @@ def configure(root: Path, options: ReadOptions) -> Dataset:
 
 def scan(root: Path, options: ReadOptions) -> list[Source]:
     """List every JSON file below ``root``, by name and size."""
-    return [Source(path, size) for path, size in find_files(root, ".json")]
+    frames_apart(options)
+    return list_sources(root, ".json")
 
 
 def read(root: Path, source: Source, options: ReadOptions) -> list[Clip]:
@@ -73,21 +70,19 @@ def read(root: Path, source: Source, options: ReadOptions) -> list[Clip]:
         _detection(path, f"in entry {number}", entry, frames[str(entry["image_id"])], layout)
         for number, entry in enumerate(entries)
     ]
-    if options.values.get("single_person"):
-        found = single(path, found)
+    found = link_people(path, _without_false_ids(found), options)
     tracks = make_tracks(found, "f4", options.extras)
     name = _name(source.path)
     return [Clip(name, max(frames.values(), default=-1) + 1, tracks, -1, {"video": name}, {})]
 
 
-def frame_numbers(images: Iterable[str]) -> dict[str, int]:
-    """Number the images of a video: by the digits that end their names, or by their order."""
-    ordered = list(dict.fromkeys(images))
-    found = [_NUMBER.search(PurePosixPath(image).stem) for image in ordered]
-    numbers = [int(match[1]) for match in found if match]
-    if len(set(numbers)) == len(ordered):
-        return dict(zip(ordered, numbers, strict=True))
-    return {image: number for number, image in enumerate(ordered)}
+def _without_false_ids(detections: list[Detection]) -> list[Detection]:
+    """Take the ids away where all are 0 and a frame has it more than once: AlphaPose did not track then."""
+    if {detection.body for detection in detections} != {"0"}:
+        return detections
+    if len({detection.frame for detection in detections}) == len(detections):
+        return detections
+    return [replace(detection, body=None) for detection in detections]
 
 
 def _entry(path: Path, number: int, entry: Any) -> dict[str, Any]:
@@ -116,28 +111,27 @@ def _name(path: str) -> str:
 
 
 ALPHAPOSE = Reader(
-    dataset=Dataset(
-        name="alphapose",
-        title="AlphaPose results",
-        skeleton="halpe26",
-        licence="that of the videos; AlphaPose itself is for non-commercial use",
-        citation=(
-            "H.-S. Fang et al. AlphaPose: Whole-Body Regional Multi-Person Pose Estimation and Tracking in "
-            "Real-Time. TPAMI 2022"
-        ),
-        homepage="https://github.com/MVIG-SJTU/AlphaPose",
-        # the results do not tell
-        frame_rate=None,
-        classes=(),
-        columns=(Column("video", "string", "name of the results' folder or file"),),
-        protocols=(),
-        missing=MISSING,
-        unit="px",
-        axes=("x", "y"),
-        axis_convention="pixels, +y down",
-        confidence=SCORE,
-        extras=(BOX_EXTRA, SCORE_EXTRA),
-        options=(LAYOUT_OPTION, SINGLE_OPTION),
+    dataset=in_pixels(
+        Dataset(
+            name="alphapose",
+            title="AlphaPose results",
+            skeleton="halpe26",
+            licence="that of the videos; AlphaPose itself is for non-commercial use",
+            citation=(
+                "H.-S. Fang et al. AlphaPose: Whole-Body Regional Multi-Person Pose Estimation and Tracking "
+                "in Real-Time. TPAMI 2022"
+            ),
+            homepage="https://github.com/MVIG-SJTU/AlphaPose",
+            # the results do not tell
+            frame_rate=None,
+            classes=(),
+            columns=(Column("video", "string", "name of the results' folder or file"),),
+            protocols=(),
+            missing=MISSING,
+            confidence=SCORE,
+            extras=(BOX_EXTRA, SCORE_EXTRA),
+            options=(LAYOUT_OPTION, SINGLE_OPTION, TRACK_OPTION),
+        )
     ),
     scan=scan,
     read=read,

@@ -121,7 +121,7 @@ def read(root: Path, source: Source, options: ReadOptions) -> list[Clip]:
     if missing or (options.values["dmpls"] and take.motion.dmpls is None):
         raise FormatError(path, "no array dmpls", "soft-tissue coefficients, which only SMPL+H files have")
     rate = options.values["fps"]
-    motion = take.motion if rate is None else resampled(take, rate)
+    motion = take.motion if rate is None else resampled(path, take, rate)
     position = _positions(path, replace(take, motion=motion), _model_place(root, options), options.values)
     extras = {"pose": motion.pose, "translation": motion.translation, "dmpls": motion.dmpls}
     track = Track(

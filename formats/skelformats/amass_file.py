@@ -20,6 +20,9 @@ from skelformats.smpl import KINDS, Motion
 BETAS = 16
 """Most shape coefficients that a file has."""
 
+MOST_RESAMPLED = 500_000
+"""Most frames of a resampled recording: over an hour at 120 a second."""
+
 _MAX_BYTES = 2**30
 _RATES = ("mocap_framerate", "mocap_frame_rate")
 """How SMPL+H and SMPL-X files spell it."""
@@ -110,9 +113,24 @@ def _rate(path: Path, numbers: Mapping[str, Array]) -> float:
     )
 
 
-def resampled(take: Take, rate: float) -> Motion:
-    """Return the motion at another frame rate: rotations along great arcs, the rest along lines."""
+def resampled(path: Path, take: Take, rate: float) -> Motion:
+    """Return the motion at another frame rate: rotations along great arcs, the rest along lines.
+
+    Raises
+    ------
+    FormatError
+        There would be more than `MOST_RESAMPLED` frames: the file's own frame rate is hardly true then.
+    """
     motion = take.motion
+    with np.errstate(over="ignore", divide="ignore"):
+        step = np.float64(take.frame_rate) / rate
+        frames = (len(motion) - 1) / step
+    if not (np.isfinite(step) and frames <= MOST_RESAMPLED):
+        raise FormatError(
+            path,
+            f"{len(motion)} frames at {take.frame_rate:g} a second, which are {frames:.3g} at --fps {rate:g}",
+            f"a frame rate at which they are at most {MOST_RESAMPLED}",
+        )
     times = sample_times(len(motion), take.frame_rate, rate)
     return Motion(
         resample_rotations(motion.pose, times),

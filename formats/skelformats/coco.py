@@ -2,65 +2,92 @@
 
 An annotation file has ``images``, ``annotations`` and ``categories``; each annotation 17 keypoints as x, y
 and visibility (COCO data format, section 2). A result file is a list of ``image_id, category_id, keypoints,
-score``. Images are not frames: each image is a recording of one frame, each person in it a sequence.
+score``. CrowdPose and Halpe are written as annotations; MPII, as mmpose and its forerunners distribute it, as
+a list of ``image, joints`` (16 pairs), ``joints_vis, center, scale``. Images are not frames: each image is a
+recording of one frame, each person in it a sequence; with ``--track`` they are frames of a video.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from skelformats.coco_json import image_size, list_in
 from skelformats.errors import FormatError
-from skelformats.files import find_files
+from skelformats.files import list_sources
 from skelformats.json_text import load_json
+from skelformats.keypoint_layout import LAYOUT_OPTION, Form, check_names, layout_name, peek
 from skelformats.keypoints import (
     BOX_EXTRA,
-    LAYOUT_OPTION,
     MISSING,
     SCORE,
     SCORE_EXTRA,
     Detection,
     box_of,
     check_states,
-    layout_name,
+    frame_numbers,
+    in_pixels,
     make_tracks,
-    peek,
+    numbers,
     score_of,
     triples,
     whole,
 )
 from skelformats.protocols import load_facts
 from skelformats.reader import Clip, Column, Confidence, Dataset, Reader, ReadOptions, Source
+from skelformats.skeleton import load_skeleton
+from skelformats.tracking import TRACK_OPTION, frames_apart, link_people
 
 VISIBILITY = Confidence(
     "u1",
     "COCO visibility flag",
     {0: "not labelled", 1: "labelled but occluded", 2: "labelled and visible"},
 )
+MPII_VISIBILITY = Confidence("u1", "MPII joints_vis flag", {0: "not annotated", 1: "annotated"})
 EXPECTED = "COCO annotations (an object with 'images' and 'annotations') or results (a list with 'keypoints')"
 
+_CONFIDENCES: Mapping[Form, Confidence] = {
+    "annotations": VISIBILITY,
+    "results": SCORE,
+    "mpii": MPII_VISIBILITY,
+}
 _FACTS = load_facts("coco")
 _SUBSET = re.compile(r"person_keypoints_(\w+)")
+
+
+@dataclass(frozen=True)
+class _Person:
+    """A person and the image it is in, by the id or the file name that the source gives."""
+
+    image: int | str
+    pose: Detection
 
 
 def configure(root: Path, options: ReadOptions) -> Dataset:
     """Return the dataset with the layout and the kind of confidence that the first file shows."""
     shape = peek(root)
     layout = layout_name(options, shape, "coco17")
-    confidence = SCORE if shape is not None and shape.is_list else VISIBILITY
-    return replace(COCO.dataset, skeleton=layout, confidence=confidence)
+    return replace(
+        COCO.dataset, skeleton=layout, confidence=_CONFIDENCES[shape.form if shape else "annotations"]
+    )
 
 
 def scan(root: Path, options: ReadOptions) -> list[Source]:
     """List every JSON file below ``root``, by name and size."""
-    return [Source(path, size) for path, size in find_files(root, ".json")]
+    frames_apart(options)
+    return list_sources(root, ".json")
 
 
 def read(root: Path, source: Source, options: ReadOptions) -> list[Clip]:
     """Parse one file: a recording for each image with a person who has at least one keypoint.
+
+    With ``--track``, a recording for each folder of images.
 
     Raises
     ------
@@ -70,44 +97,111 @@ def read(root: Path, source: Source, options: ReadOptions) -> list[Clip]:
     """
     path = root / source.path
     content = load_json(path, EXPECTED)
-    if not isinstance(content, list | dict):
-        raise FormatError(path, f"a JSON {type(content).__name__}", EXPECTED)
-    if isinstance(content, dict) and not isinstance(content.get("annotations"), list):
+    form = _form(path, content)
+    shape = peek(root)
+    if shape and form != shape.form:
         raise FormatError(
-            path, f"'annotations' of type {type(content.get('annotations')).__name__}", EXPECTED
+            path, _WORDS[form], f"{_WORDS[shape.form]}, as in the first file", action="Ingest them separately"
         )
     dataset = configure(root, options)
-    scored = dataset.confidence == SCORE
-    if isinstance(content, list) != scored:
-        raise FormatError(
-            path,
-            "a list of results" if isinstance(content, list) else "annotations",
-            "a list of results, as in the first file" if scored else "annotations, as in the first file",
-            action="Ingest annotations and results separately",
-        )
-    entries: list[Any] = content if isinstance(content, list) else content["annotations"]
-    images = {} if isinstance(content, list) else _images(path, content.get("images"))
+    images: dict[int | str, dict[str, Any]] = {}
+    if isinstance(content, dict):
+        entries = list_in(path, content, "annotations", EXPECTED)
+        images = _images(path, list_in(path, content, "images", EXPECTED))
+        check_names(path, _joint_names(content.get("categories")), dataset.skeleton)
+    else:
+        entries = content
+    person_of = _mpii_person if form == "mpii" else _coco_person
+    confidence = _CONFIDENCES[form]
+    people = [
+        person_of(path, f"in entry {number}", entry, dataset.skeleton, confidence)
+        for number, entry in enumerate(entries)
+    ]
     named = _SUBSET.fullmatch(PurePosixPath(source.path).stem)
-    subset = named[1] if named else ""
-    people: dict[str, tuple[int | str, list[Detection]]] = {}
-    for number, entry in enumerate(entries):
-        where = f"in entry {number}"
-        image, person = _person(path, where, entry, dataset, scored)
-        name = f"{PurePosixPath(source.path).stem}_{_image_name(image)}"
-        people.setdefault(name, (image, []))[1].append(person)
+    subset = {"subset": named[1] if named else ""}
+    stem = PurePosixPath(source.path).stem
+    if frames_apart(options):
+        clips = _videos(path, stem, people, images, confidence, options)
+    else:
+        clips = _photographs(stem, people, images, confidence, options)
+    return [
+        replace(clip, columns={**subset, **clip.columns}, splits=_FACTS.splits(clip.recording, subset))
+        for clip in clips
+    ]
+
+
+def _photographs(
+    stem: str,
+    people: list[_Person],
+    images: Mapping[int | str, Mapping[str, Any]],
+    confidence: Confidence,
+    options: ReadOptions,
+) -> list[Clip]:
+    """Return a recording of one frame for each image with anybody in it."""
+    found: dict[str, tuple[int | str, list[Detection]]] = {}
+    for person in people:
+        name = f"{stem}_{_image_name(person.image)}"
+        found.setdefault(name, (person.image, []))[1].append(person.pose)
     clips = []
-    for name, (image, found) in people.items():
+    for name, (image, poses) in found.items():
         # several people of one image are told apart by the number of their annotation
-        if tracks := make_tracks(found, "f4" if scored else "u1", options.extras):
-            columns = {"subset": subset, **images.get(image, _unknown(image))}
-            clips.append(Clip(name, 1, tracks, -1, columns, _FACTS.splits(name, columns)))
+        if tracks := make_tracks(poses, confidence.dtype, options.extras):
+            clips.append(Clip(name, 1, tracks, -1, images.get(image, _unknown(image)), {}))
     return clips
 
 
-def _person(
-    path: Path, where: str, entry: Any, dataset: Dataset, scored: bool
-) -> tuple[int | str, Detection]:
-    """Return the image id of an entry, and the person."""
+def _videos(
+    path: Path,
+    stem: str,
+    people: list[_Person],
+    images: Mapping[int | str, Mapping[str, Any]],
+    confidence: Confidence,
+    options: ReadOptions,
+) -> list[Clip]:
+    """Return a recording for each folder of images, whose people are linked from image to image."""
+    videos: dict[str, list[tuple[str, _Person]]] = {}
+    for person in people:
+        image = str(images.get(person.image, _unknown(person.image))["image"])
+        videos.setdefault("__".join(PurePosixPath(image).parent.parts), []).append((image, person))
+    clips = []
+    for folder, found in videos.items():
+        frames = frame_numbers(image for image, _ in found)
+        # an annotation's id is no track's
+        poses = [replace(person.pose, frame=frames[image], body=None) for image, person in found]
+        tracks = make_tracks(link_people(path, poses, options), confidence.dtype, options.extras)
+        first = images.get(found[0][1].image, _unknown(""))
+        clips.append(
+            Clip(
+                f"{stem}__{folder}" if folder else stem,
+                max(frames.values()) + 1,
+                tracks,
+                -1,
+                {**first, "image": ""},
+                {},
+            )
+        )
+    return clips
+
+
+_WORDS: Mapping[Form, str] = {
+    "annotations": "annotations",
+    "results": "a list of results",
+    "mpii": "MPII's list of people",
+}
+
+
+def _form(path: Path, content: Any) -> Form:
+    """Tell which form a file has; raises `FormatError` where it has none."""
+    if isinstance(content, dict):
+        return "annotations"
+    if not isinstance(content, list):
+        raise FormatError(path, f"a JSON {type(content).__name__}", EXPECTED)
+    first = content[0] if content and isinstance(content[0], dict) else {}
+    return "mpii" if "image" in first and "keypoints" not in first else "results"
+
+
+def _coco_person(path: Path, where: str, entry: Any, layout: str, confidence: Confidence) -> _Person:
+    """Return the person of an annotation or a result."""
     if not isinstance(entry, dict):
         raise FormatError(path, f"{where} a JSON {type(entry).__name__}", "an object with 'keypoints'")
     if "keypoints" not in entry:
@@ -120,30 +214,62 @@ def _person(
     image = entry.get("image_id")
     if not isinstance(image, int | str) or isinstance(image, bool):
         raise FormatError(path, f"{where} the image_id {image!r:.40}", "a whole number or a file name")
-    joints = triples(path, where, entry["keypoints"], dataset.skeleton)
-    if not scored:
-        check_states(path, where, joints, VISIBILITY.states)
+    joints = triples(path, where, entry["keypoints"], layout)
+    if confidence.states:
+        check_states(path, where, joints, confidence.states)
     identity = entry.get("id")
     body = None if identity is None else str(whole(path, f"{where} the id", identity, -(2**62), 2**62))
     crowd = int(bool(entry.get("iscrowd", 0)))
     box = box_of(path, where, entry.get("bbox"))
-    return image, Detection(0, body, joints, box, score_of(path, where, entry.get("score")), {"crowd": crowd})
+    score = score_of(path, where, entry.get("score"))
+    return _Person(image, Detection(0, body, joints, box, score, {"crowd": crowd}))
 
 
-def _images(path: Path, images: Any) -> dict[int | str, dict[str, Any]]:
+def _mpii_person(path: Path, where: str, entry: Any, layout: str, confidence: Confidence) -> _Person:
+    """Return the person of MPII's list; a joint that is not annotated stands at (-1, -1) there."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
+        raise FormatError(path, f"{where} no 'image'", "an object with 'image', 'joints' and 'joints_vis'")
+    if "joints" not in entry:
+        raise FormatError(
+            path, f"{where} no 'joints'", "the joints of a person", action="MPII's test images have none"
+        )
+    joints = _pairs(path, f"{where} joints", entry["joints"], len(load_skeleton(layout)), layout)
+    visible = entry.get("joints_vis")
+    expected = f"a list of {len(joints)} numbers, 0 or 1"
+    if not isinstance(visible, list) or len(visible) != len(joints):
+        raise FormatError(path, f"{where} joints_vis {visible!r:.40}", expected)
+    rows = np.column_stack([joints, numbers(path, f"{where} joints_vis", visible, expected)])
+    check_states(path, where, rows, confidence.states)
+    rows[(rows[:, 2] == 0) & (rows[:, :2] < 0).all(axis=1)] = 0
+    return _Person(entry["image"], Detection(0, None, rows, columns={"crowd": 0}))
+
+
+def _pairs(path: Path, where: str, values: Any, joints: int, layout: str) -> NDArray[np.float64]:
+    """Return (J, 2) pixels of a list of pairs."""
+    expected = f"a list of {joints} pairs, x and y of the joints of {layout}"
+    if (
+        not isinstance(values, list)
+        or len(values) != joints
+        or not all(isinstance(pair, list) and len(pair) == 2 for pair in values)
+    ):
+        raise FormatError(path, f"{where} {values!r:.40}", expected)
+    return numbers(path, where, [value for pair in values for value in pair], expected).reshape(-1, 2)
+
+
+def _joint_names(categories: Any) -> Any:
+    """Return the joints' names that the first category gives, if any does."""
+    first = categories[0] if isinstance(categories, list) and categories else None
+    return first.get("keypoints") if isinstance(first, dict) else None
+
+
+def _images(path: Path, images: list[Any]) -> dict[int | str, dict[str, Any]]:
     """Return the table's columns of each image by its id."""
-    if not isinstance(images, list):
-        raise FormatError(path, f"'images' of type {type(images).__name__}", EXPECTED)
     found: dict[int | str, dict[str, Any]] = {}
     for number, image in enumerate(images):
         if not isinstance(image, Mapping) or type(image.get("id")) not in (int, str):
             raise FormatError(path, f"in 'images' the entry {number} without an 'id'", "an image with an id")
-        where = f"in image {number} the"
-        found[image["id"]] = {
-            "image": str(image.get("file_name", image["id"])),
-            "width": whole(path, f"{where} width", image.get("width", -1), -1),
-            "height": whole(path, f"{where} height", image.get("height", -1), -1),
-        }
+        name = str(image.get("file_name", image["id"]))
+        found[image["id"]] = {"image": name, **image_size(path, f"in image {number} the", image)}
     return found
 
 
@@ -159,31 +285,36 @@ def _image_name(image: int | str) -> str:
 
 
 COCO = Reader(
-    dataset=Dataset(
-        name="coco",
-        title="COCO keypoints",
-        skeleton="coco17",
-        licence="CC BY 4.0 (annotations); the images are under the licences of their Flickr authors",
-        citation="T.-Y. Lin et al. Microsoft COCO: Common Objects in Context. ECCV 2014",
-        homepage="https://cocodataset.org/#download",
-        # images, no video
-        frame_rate=None,
-        classes=(),
-        columns=(
-            Column("subset", "string", "subset in the file's name, such as train2017; empty for other names"),
-            Column("image", "string", "file name of the image, or its id where the file does not tell"),
-            Column("width", "i4", "pixels across the image, -1 where the file does not tell", unit="px"),
-            Column("height", "i4", "pixels down the image, -1 where the file does not tell", unit="px"),
-            Column("crowd", "i4", "1 where the annotation is of a group of people"),
-        ),
-        protocols=_FACTS.protocols,
-        missing=MISSING,
-        unit="px",
-        axes=("x", "y"),
-        axis_convention="pixels, +y down",
-        confidence=VISIBILITY,
-        extras=(BOX_EXTRA, SCORE_EXTRA),
-        options=(LAYOUT_OPTION,),
+    dataset=in_pixels(
+        Dataset(
+            name="coco",
+            title="COCO keypoints",
+            skeleton="coco17",
+            licence="CC BY 4.0 (annotations); the images are under the licences of their Flickr authors",
+            citation="T.-Y. Lin et al. Microsoft COCO: Common Objects in Context. ECCV 2014",
+            homepage="https://cocodataset.org/#download",
+            # images, no video
+            frame_rate=None,
+            classes=(),
+            columns=(
+                Column(
+                    "subset", "string", "subset in the file's name, such as train2017; empty for other names"
+                ),
+                Column(
+                    "image",
+                    "string",
+                    "file name or id of the image; empty where the images are a video",
+                ),
+                Column("width", "i4", "pixels across the image, -1 where the file does not tell", unit="px"),
+                Column("height", "i4", "pixels down the image, -1 where the file does not tell", unit="px"),
+                Column("crowd", "i4", "1 where the annotation is of a group of people"),
+            ),
+            protocols=_FACTS.protocols,
+            missing=MISSING,
+            confidence=VISIBILITY,
+            extras=(BOX_EXTRA, SCORE_EXTRA),
+            options=(LAYOUT_OPTION, TRACK_OPTION),
+        )
     ),
     scan=scan,
     read=read,

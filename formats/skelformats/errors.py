@@ -33,8 +33,10 @@ class FormatError(SkelconvError, ValueError):
         action: str | None = None,
     ) -> None:
         # All of it goes to args, so that the error survives pickling on its way back from a worker.
-        super().__init__(str(path), found, expected, line, action)
-        self.path = str(path)
+        # A name or a piece of a file may be no text that can be printed or stored.
+        path, found, expected = (printable(text) for text in (str(path), found, expected))
+        super().__init__(path, found, expected, line, action)
+        self.path = path
         self.found = found
         self.expected = expected
         self.line = line
@@ -44,6 +46,20 @@ class FormatError(SkelconvError, ValueError):
         where = self.path if self.line is None else f"{self.path}, line {self.line}"
         text = f"{where}: found {self.found}, expected {self.expected}"
         return f"{text}. {self.action}" if self.action else text
+
+
+def is_text(value: str) -> bool:
+    """Whether text is valid Unicode: without lone surrogates, which stand for bytes that are not UTF-8."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(value: str) -> str:
+    r"""Return text with lone surrogates written as escapes, as ``\udcff``."""
+    return value if is_text(value) else value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class UnknownNameError(SkelconvError, KeyError):

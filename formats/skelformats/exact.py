@@ -3,6 +3,10 @@
 Numbers of up to 15 digits and small exponents, which is all that motion capture devices print, never get
 here. The rest is done in whole numbers of any length: the digits times a power of ten, or the digits
 shifted left and divided by one, and then the leading 53 bits, rounded half to even (IEEE 754, section 4.3).
+
+Python's ``float`` would be shorter, but a kernel reaches it in Numba's object mode only: that takes arrays
+and not the pointers that the scanners walk on, holds the interpreter's lock in kernels that are to run
+without it, and Numba warns of it at every compilation.
 """
 
 from __future__ import annotations

@@ -3,25 +3,66 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from skelformats.errors import SkelconvError, printable
+from skelformats.reader import Source
 
 _FOREIGN = "__MACOSX"
 """The folder in which macOS hides its notes on the files of a zip archive."""
 
 
 def find_files(root: Path, suffix: str) -> list[tuple[str, int]]:
-    """List the files below ``root`` whose name ends in ``suffix``.
+    r"""List the files below ``root`` whose name ends in ``suffix``.
 
-    Opens no file. Skips what is hidden (names that begin with a dot) and what is no regular file. Links to
-    folders are not followed, and links to files only where they stay below ``root``.
+    Opens no file. Skips what is hidden (names that begin with a dot) and what is not a regular file. Links to
+    folders are not followed, and links to files only where they stay below ``root``. A name that is not UTF-8
+    is listed with escapes (``\udcff``) for its odd bytes: it cannot be read, and is set aside by name.
 
     Returns
     -------
     (path relative to ``root`` with forward slashes, bytes), sorted by path.
+
+    Raises
+    ------
+    SkelconvError
+        A folder cannot be listed.
     """
     base = Path(root).resolve()
-    return sorted(_walk(base, base, "", suffix))
+    try:
+        return sorted(_walk(base, base, "", suffix))
+    except OSError as error:
+        raise SkelconvError(
+            f"{error.filename}: found a folder that cannot be listed ({error.strerror}), expected raw files"
+        ) from error
+
+
+def list_sources(root: Path, suffix: str) -> list[Source]:
+    """List every file below ``root`` whose name ends in ``suffix`` as a source of its own."""
+    return [Source(path, size) for path, size in find_files(root, suffix)]
+
+
+def group_sources(files: Iterable[tuple[str, int, str, int]]) -> list[Source]:
+    """Make one source of all files of one group.
+
+    Parameters
+    ----------
+    files
+        (name of the group, number of the file in it, path, bytes) of each file.
+
+    Returns
+    -------
+    Sources sorted by path, which is that of the group's first file by number, then by path.
+    """
+    groups: dict[str, list[tuple[int, str, int]]] = {}
+    for group, number, path, size in files:
+        groups.setdefault(group, []).append((number, path, size))
+    sources = []
+    for found in groups.values():
+        first, *others = (path for _, path, _ in sorted(found))
+        sources.append(Source(first, sum(size for _, _, size in found), tuple(others)))
+    return sorted(sources, key=lambda source: source.path)
 
 
 def _walk(base: Path, folder: Path, prefix: str, suffix: str) -> Iterator[tuple[str, int]]:
@@ -32,10 +73,18 @@ def _walk(base: Path, folder: Path, prefix: str, suffix: str) -> Iterator[tuple[
                 continue
             if entry.is_dir(follow_symlinks=False):
                 below.append(entry)
-            elif entry.name.endswith(suffix) and entry.is_file() and _stays_below(base, entry):
-                yield prefix + entry.name, entry.stat().st_size
+            elif entry.name.endswith(suffix) and _is_file(entry) and _stays_below(base, entry):
+                yield printable(prefix + entry.name), entry.stat().st_size
     for entry in below:
         yield from _walk(base, Path(entry.path), f"{prefix}{entry.name}/", suffix)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a regular file, or a link to one; a link to itself leads nowhere."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def _stays_below(base: Path, entry: os.DirEntry[str]) -> bool:

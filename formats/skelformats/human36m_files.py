@@ -13,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +20,7 @@ from skelformats.cdf import read_variable
 from skelformats.errors import FormatError
 from skelformats.files import find_files
 from skelformats.h36m_cameras import CAMERAS, SUBJECTS
+from skelformats.hdf5 import read_hdf5
 from skelformats.protocols import load_facts
 from skelformats.safe_npz import load_npz
 
@@ -204,32 +204,19 @@ def read_hourglass(path: Path) -> NDArray[Any]:
 
 
 def _read_array(path: Path, name: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
-    """Read an array of an HDF5 file, if it lies in this very file, is of ``shape`` and not too large."""
-    expected = f"an HDF5 file with the array {name!r} of shape {shape} (None: frames, at most {MAX_FRAMES})"
-    try:
-        with h5py.File(path, "r") as file:
-            array = file.get(name) if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
-            if not isinstance(array, h5py.Dataset):
-                raise FormatError(path, f"no array {name!r} among {list(file)[:20]}", expected)
-            fits = array.dtype.kind == "f" and len(array.shape) == len(shape)
-            fits = fits and all(
-                0 < n <= MAX_FRAMES and wanted in (None, n)
-                for n, wanted in zip(array.shape, shape, strict=True)
+    """Read an array of floating point numbers of ``shape``, None being the frames."""
+
+    def fits(found: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+        return (
+            dtype.kind == "f"
+            and len(found) == len(shape)
+            and all(
+                0 < n <= MAX_FRAMES and wanted in (None, n) for n, wanted in zip(found, shape, strict=True)
             )
-            if not fits or array.is_virtual or array.external:
-                raise FormatError(path, f"{name!r} of shape {array.shape} and dtype {array.dtype}", expected)
-            if array.chunks and np.prod(array.chunks, dtype=float) > 2 * MAX_FRAMES * JOINTS * 3:
-                raise FormatError(path, f"{name!r} in chunks of {array.chunks}", expected)
-            return np.asarray(array[()])
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, FormatError):
-            raise
-        raise FormatError(
-            path,
-            f"a file that HDF5 cannot read ({error})",
-            expected,
-            action="It may be cut off; fetch it again",
-        ) from error
+        )
+
+    expected = f"an HDF5 file with the array {name!r} of shape {shape} (None: frames, at most {MAX_FRAMES})"
+    return read_hdf5(path, name, fits, expected, MAX_FRAMES * JOINTS * 3 * 16)
 
 
 def read_positions(path: Path) -> Mapping[str, Mapping[str, Any]]:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skelformats.errors import FormatError
-from skelformats.files import find_files
+from skelformats.files import find_files, group_sources
 from skelformats.json_text import load_json
-from skelformats.keypoints import BOX_EXTRA, MISSING, SCORE, Detection, make_tracks, numbers, whole
+from skelformats.keypoints import BOX_EXTRA, MISSING, SCORE, Detection, in_pixels, make_tracks, numbers, whole
 from skelformats.reader import Clip, Column, Dataset, Reader, ReadOptions, Source
 from skelformats.skeleton import load_skeleton
 
@@ -38,17 +38,10 @@ def _key(official: str) -> str:
 
 def scan(root: Path, options: ReadOptions) -> list[Source]:
     """List the videos below ``root``: all files two folders up from theirs are of one video."""
-    videos: dict[str, list[tuple[str, int]]] = {}
-    for path, size in find_files(root, ".json"):
-        parts = PurePosixPath(path).parts
-        if len(parts) >= 3:  # the list of videos lies above
-            videos.setdefault("/".join(parts[:-2]), []).append((path, size))
-    return sorted(
-        (
-            Source(files[0][0], sum(size for _, size in files), tuple(path for path, _ in files[1:]))
-            for files in videos.values()
-        ),
-        key=lambda source: source.path,
+    return group_sources(
+        (str(PurePosixPath(path).parents[1]), 0, path, size)
+        for path, size in find_files(root, ".json")
+        if path.count("/") >= 2  # the list of videos lies above
     )
 
 
@@ -104,27 +97,26 @@ def _box(path: Path, content: dict[str, Any]) -> NDArray[np.float32] | None:
 
 
 INSTAVARIETY = Reader(
-    dataset=Dataset(
-        name="instavariety",
-        title="InstaVariety tracks",
-        skeleton=LAYOUT,
-        licence="no licence text is distributed with the tracks; the videos belong to their authors",
-        citation="A. Kanazawa et al. Learning 3D Human Dynamics from Video. CVPR 2019",
-        homepage="https://github.com/akanazawa/human_dynamics/blob/master/doc/insta_variety.md",
-        # videos of different rates; the tracks do not tell
-        frame_rate=None,
-        classes=(),
-        columns=(
-            Column("tag", "string", "Instagram tag that the video was found by"),
-            Column("video", "string", "id of the video"),
-        ),
-        protocols=(),
-        missing=MISSING,
-        unit="px",
-        axes=("x", "y"),
-        axis_convention="pixels, +y down",
-        confidence=SCORE,
-        extras=(BOX_EXTRA,),
+    dataset=in_pixels(
+        Dataset(
+            name="instavariety",
+            title="InstaVariety tracks",
+            skeleton=LAYOUT,
+            licence="no licence text is distributed with the tracks; the videos belong to their authors",
+            citation="A. Kanazawa et al. Learning 3D Human Dynamics from Video. CVPR 2019",
+            homepage="https://github.com/akanazawa/human_dynamics/blob/master/doc/insta_variety.md",
+            # videos of different rates; the tracks do not tell
+            frame_rate=None,
+            classes=(),
+            columns=(
+                Column("tag", "string", "Instagram tag that the video was found by"),
+                Column("video", "string", "id of the video"),
+            ),
+            protocols=(),
+            missing=MISSING,
+            confidence=SCORE,
+            extras=(BOX_EXTRA,),
+        )
     ),
     scan=scan,
     read=read,

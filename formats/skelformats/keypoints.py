@@ -1,4 +1,4 @@
-"""What the 2D pose formats share: JSON, flat keypoint lists, linking detections, and the layout of a list.
+"""What the 2D pose formats share: flat keypoint lists, ids, boxes, and tracks made of detections.
 
 A keypoint list is ``[x0, y0, c0, x1, y1, c1, ...]``: pixels, and how sure the source is. ``0, 0, 0`` is how
 all of these formats write a joint that they do not have; any other triple is kept as it stands.
@@ -6,45 +6,20 @@ all of these formats write a joint that they do not have; any other triple is ke
 
 from __future__ import annotations
 
-import mmap
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skelformats.errors import FormatError
-from skelformats.files import find_files
-from skelformats.reader import Confidence, Extra, Option, ReadOptions, Track
+from skelformats.keypoint_layout import LAYOUT_OF_COUNT
+from skelformats.reader import Confidence, Dataset, Extra, Track
 from skelformats.skeleton import load_skeleton
-
-LAYOUTS: Mapping[int, str] = MappingProxyType(
-    {16: "mpii16", 17: "coco17", 25: "openpose25", 26: "halpe26", 133: "coco17", 136: "halpe26"}
-)
-"""Layout of a list of so many keypoints, of which a whole-body list (133, 136) begins with the body."""
-
-AUTO = "auto"
-
-LAYOUT_OPTION = Option(
-    "layout",
-    str,
-    AUTO,
-    "Joint layout of the keypoint lists; auto tells it from the number of keypoints in the first file.",
-    (AUTO, "coco17", "halpe26", "openpose25", "mpii16", "posetrack17", "h36m17"),
-)
-
-SINGLE_OPTION = Option(
-    "single_person",
-    bool,
-    False,
-    "Take detections without a track id for one person, who is alone in each frame.",
-)
 
 MISSING = "x, y and confidence all 0 in the raw list"
 
@@ -61,8 +36,7 @@ BOX_EXTRA = Extra(
 SCORE_EXTRA = Extra("score", (), {}, "f4", "1", "score of the person; NaN where the source has none")
 
 _LARGEST_PIXEL = 1e7
-_KEYPOINTS = re.compile(rb'"(?:pose_)?keypoints(?:_2d)?"\s*:\s*\[([^\[\]"]*)\]')
-_PEEKED_FILES = 64
+_NUMBER = re.compile(r"(\d{1,9})$")
 
 
 @dataclass(frozen=True)
@@ -93,50 +67,6 @@ class Detection:
     columns: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What a folder's first file shows: is it a bare list, and how many keypoints have its lists."""
-
-    is_list: bool
-    keypoints: int
-
-
-def peek(root: Path) -> Shape | None:
-    """Tell the shape of the first JSON file below ``root`` that has a keypoint list; None where none has.
-
-    Every worker asks this again for every source, so the answer is kept as long as the folder is unchanged.
-    """
-    return _peek(str(root), root.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _peek(root: str, changed: int) -> Shape | None:
-    for name, _ in find_files(Path(root), ".json")[:_PEEKED_FILES]:
-        if shape := _shape(Path(root) / name):
-            return shape
-    return None
-
-
-def _shape(path: Path) -> Shape | None:
-    """Look into one file without parsing it: annotation files have hundreds of megabytes."""
-    if not path.stat().st_size:
-        return None
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        for match in _KEYPOINTS.finditer(text):
-            if match[1].strip():
-                count = match[1].count(b",") + 1
-                return Shape(text[:256].lstrip()[:1] == b"[", count // 3)
-    return None
-
-
-def layout_name(options: ReadOptions, shape: Shape | None, default: str) -> str:
-    """Return the layout that the option asks for, or that the number of keypoints means."""
-    asked = str(options.values.get("layout", AUTO))
-    if asked != AUTO:
-        return asked
-    return LAYOUTS.get(shape.keypoints, default) if shape else default
-
-
 def triples(path: Path, where: str, values: Any, layout: str) -> NDArray[np.float64]:
     """Return (J, 3) float64 rows x, y, confidence of a flat keypoint list in a layout of J joints.
 
@@ -153,8 +83,8 @@ def triples(path: Path, where: str, values: Any, layout: str) -> NDArray[np.floa
         raise FormatError(path, f"{where} keypoints of type {type(values).__name__}", expected)
     array = numbers(path, f"{where} keypoints", values, expected)
     count, rest = divmod(len(values), 3)
-    if rest or (count != joints and not (count in (133, 136) and LAYOUTS[count] == layout)):
-        fitting = LAYOUTS.get(count) if not rest else None
+    if rest or (count != joints and not (count in (133, 136) and LAYOUT_OF_COUNT[count] == layout)):
+        fitting = LAYOUT_OF_COUNT.get(count) if not rest else None
         hint = f"Add --layout {fitting}, or ingest files of different layouts separately"
         raise FormatError(
             path, f"{where} a list of {len(values)} numbers", expected, action=hint if fitting else None
@@ -186,9 +116,16 @@ def whole(path: Path, where: str, value: Any, least: int = 0, most: int = 2**31 
 
 
 def identity(path: Path, where: str, value: Any) -> str | None:
-    """Return a track id as text: numbers, text and lists of one of them; None for none (null, -1, [])."""
+    """Return a track id as text: numbers, text and lists of them; None for none (null, -1, []).
+
+    A list of several numbers, or of lists of one, is what AlphaPose writes for a person whose identities were
+    merged: the least is taken, as AlphaPose's own viewer does.
+    """
     while isinstance(value, list) and len(value) <= 1:
         value = value[0] if value else None
+    if isinstance(value, list):
+        merged = [item[0] if isinstance(item, list) and len(item) == 1 else item for item in value]
+        return str(min(whole(path, f"{where} the track id", item, -(2**62), 2**62) for item in merged))
     if value is None or value == -1 or value == "":
         return None
     if isinstance(value, str):
@@ -224,27 +161,6 @@ def check_states(path: Path, where: str, joints: NDArray[np.float64], states: Ma
             f"{where} the visibility {joints[odd.argmax(), 2]:g} of joint {odd.argmax()}",
             "one of " + ", ".join(f"{state} ({meaning})" for state, meaning in states.items()),
         )
-
-
-def single(path: Path, detections: Sequence[Detection]) -> list[Detection]:
-    """Give detections without an id the id 0; raises `FormatError` where two are in one frame."""
-    seen: set[int] = set()
-    found = []
-    for detection in detections:
-        if detection.body is None:
-            if detection.frame in seen:
-                raise FormatError(
-                    path,
-                    f"several people without a track id in frame {detection.frame}",
-                    "one, as --single-person says",
-                    action="Track the people first, or leave out --single-person",
-                )
-            seen.add(detection.frame)
-            detection = Detection(
-                detection.frame, "0", detection.joints, detection.box, detection.score, detection.columns
-            )
-        found.append(detection)
-    return found
 
 
 def make_tracks(
@@ -299,6 +215,28 @@ def observed(joints: NDArray[np.float64], confidence: str) -> tuple[NDArray[np.f
     position = joints[..., :2].astype(np.float32)
     position[(joints == 0).all(axis=-1)] = np.nan
     return position, joints[..., 2].astype(confidence)
+
+
+def frame_numbers(images: Iterable[str]) -> dict[str, int]:
+    """Number the images of a video: by the digits that end their names, or by their order."""
+    ordered = list(dict.fromkeys(images))
+    found = [_NUMBER.search(PurePosixPath(image).stem) for image in ordered]
+    numbers = [int(match[1]) for match in found if match]
+    if len(set(numbers)) == len(ordered):
+        return dict(zip(ordered, numbers, strict=True))
+    return {image: number for number, image in enumerate(ordered)}
+
+
+def in_pixels(dataset: Dataset) -> Dataset:
+    """Return a dataset as one of 2D poses in pixels, y down, without classes or a known frame rate."""
+    return replace(
+        dataset,
+        frame_rate=None,
+        unit="px",
+        axes=("x", "y"),
+        axis_convention="pixels, +y down",
+        missing=MISSING,
+    )
 
 
 def recording_name(path: str) -> str:

@@ -7,6 +7,7 @@ ends in a `FormatError`, not in a full memory or stack.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Collection, Iterator
@@ -40,6 +41,7 @@ _CELL, _NUMERIC = 1, range(6, 16)
 _COMPLEX = 0x0800
 _FLOOR, _GROWTH = 64 * 2**20, 64
 _NAME_BYTES = 512
+_MOST_ELEMENTS = 2**31 - 2
 _EXPECTED = "a MATLAB level 5 file (save -v6 or -v7)"
 
 
@@ -130,6 +132,9 @@ def _head(data: memoryview) -> tuple[int, tuple[int, ...], str, int]:
     kind, start, size, place = _tag(data, place)
     if kind != _INT8 or min(dims) < 0:
         raise _DamagedError("a matrix without a name, or of negative size")
+    if math.prod(n for n in dims if n) > _MOST_ELEMENTS:
+        # a dimension of 0 takes no bytes, whatever the others claim
+        raise _DamagedError(f"a matrix of size {dims}")
     return flags, dims, bytes(data[start : start + size]).decode("latin-1"), place
 
 

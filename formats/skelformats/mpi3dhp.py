@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from skelformats.errors import FormatError
 from skelformats.files import find_files
+from skelformats.hdf5 import read_hdf5
 from skelformats.mat5 import load_mat
 from skelformats.protocols import load_facts
 from skelformats.reader import (
@@ -186,24 +186,14 @@ def _checked(path: Path, what: str, values: NDArray[Any]) -> NDArray[np.float32]
 
 
 def _hdf(path: Path, name: str, tail: tuple[int, ...]) -> NDArray[np.float32]:
-    """Read an array (F, *tail) that lies in this very file."""
+    """Read an array (F, *tail) of numbers."""
+
+    def fits(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+        return dtype.kind in "fiu" and shape[1:] == tail and 0 < shape[0] <= _MAX_FRAMES
+
     expected = f"an HDF5 file with {name!r} of shape (frames, {', '.join(map(str, tail))})"
-    try:
-        with h5py.File(path, "r") as file:
-            link = file.get(name, getlink=True)
-            array = file.get(name) if isinstance(link, h5py.HardLink) else None
-            if not isinstance(array, h5py.Dataset):
-                raise FormatError(path, f"no array {name!r}", expected)
-            fits = array.dtype.kind in "fiu" and array.ndim == len(tail) + 1 and array.shape[1:] == tail
-            small = fits and 0 < array.shape[0] <= _MAX_FRAMES and not array.is_virtual and not array.external
-            if not small or np.prod(array.chunks or (1,), dtype=float) > _MAX_FRAMES * JOINTS * 3:
-                raise FormatError(path, f"{name!r} of shape {array.shape} and dtype {array.dtype}", expected)
-            values = np.asarray(array[()])
-    except (OSError, RuntimeError, KeyError, TypeError) as error:
-        raise FormatError(
-            path, f"a file that HDF5 cannot read ({error})", expected, action="Fetch it again"
-        ) from error
-    return _checked(path, name, values)
+    most = _MAX_FRAMES * JOINTS * 3 * 16
+    return _checked(path, name, read_hdf5(path, name, fits, expected, most))
 
 
 def _calibration(path: Path) -> dict[int, dict[str, Any]]:

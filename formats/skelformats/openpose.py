@@ -14,20 +14,20 @@ from typing import Any
 from numpy.typing import NDArray
 
 from skelformats.errors import FormatError
-from skelformats.files import find_files
+from skelformats.files import find_files, group_sources
 from skelformats.json_text import load_json
 from skelformats.keypoints import (
     MISSING,
     SCORE,
-    SINGLE_OPTION,
     Detection,
     identity,
+    in_pixels,
     make_tracks,
     recording_name,
-    single,
     triples,
 )
 from skelformats.reader import Clip, Column, Dataset, Reader, ReadOptions, Source, Value
+from skelformats.tracking import SINGLE_OPTION, TRACK_OPTION, frames_apart, link_people
 
 LAYOUT = "openpose25"
 EXPECTED = "OpenPose output: an object with 'people'"
@@ -38,15 +38,8 @@ _OTHER_MODELS = {18: "COCO", 15: "MPI"}
 
 def scan(root: Path, options: ReadOptions) -> list[Source]:
     """List the videos below ``root``: files that differ in nothing but the frame's number are one."""
-    videos: dict[str, list[tuple[int, str, int]]] = {}
-    for path, size in find_files(root, ".json"):
-        video, frame = frame_of(path)
-        videos.setdefault(video, []).append((frame, path, size))
-    sources = []
-    for found in videos.values():
-        paths = [path for _, path, _ in sorted(found)]
-        sources.append(Source(paths[0], sum(size for _, _, size in found), tuple(paths[1:])))
-    return sorted(sources, key=lambda source: source.path)
+    frames_apart(options)
+    return group_sources((*frame_of(path), path, size) for path, size in find_files(root, ".json"))
 
 
 def read(root: Path, source: Source, options: ReadOptions) -> list[Clip]:
@@ -63,8 +56,7 @@ def read(root: Path, source: Source, options: ReadOptions) -> list[Clip]:
         frame = frame_of(name)[1]
         frames.append(frame)
         found += _people(root / name, frame)
-    if options.values.get("single_person"):
-        found = single(root / source.path, found)
+    found = link_people(root / source.path, found, options)
     video = recording_name(frame_of(source.path)[0])
     columns: dict[str, Value | NDArray[Any]] = {"video": video, "files": len(frames)}
     return [Clip(video, max(frames) + 1, make_tracks(found, "f4"), -1, columns, {})]
@@ -117,30 +109,29 @@ def _check_model(path: Path, where: str, keypoints: Any) -> None:
 
 
 OPENPOSE = Reader(
-    dataset=Dataset(
-        name="openpose",
-        title="OpenPose output, BODY_25",
-        skeleton=LAYOUT,
-        licence="that of the videos; OpenPose itself is for non-commercial use",
-        citation=(
-            "Z. Cao et al. OpenPose: Realtime Multi-Person 2D Pose Estimation using Part Affinity Fields. "
-            "TPAMI 2019"
-        ),
-        homepage="https://github.com/CMU-Perceptual-Computing-Lab/openpose",
-        # the output does not tell
-        frame_rate=None,
-        classes=(),
-        columns=(
-            Column("video", "string", "name of the video, with its folders"),
-            Column("files", "i4", "number of the video's files; fewer than frames where some are absent"),
-        ),
-        protocols=(),
-        missing=MISSING,
-        unit="px",
-        axes=("x", "y"),
-        axis_convention="pixels, +y down",
-        confidence=SCORE,
-        options=(SINGLE_OPTION,),
+    dataset=in_pixels(
+        Dataset(
+            name="openpose",
+            title="OpenPose output, BODY_25",
+            skeleton=LAYOUT,
+            licence="that of the videos; OpenPose itself is for non-commercial use",
+            citation=(
+                "Z. Cao et al. OpenPose: Realtime Multi-Person 2D Pose Estimation using Part Affinity "
+                "Fields. TPAMI 2019"
+            ),
+            homepage="https://github.com/CMU-Perceptual-Computing-Lab/openpose",
+            # the output does not tell
+            frame_rate=None,
+            classes=(),
+            columns=(
+                Column("video", "string", "name of the video, with its folders"),
+                Column("files", "i4", "number of the video's files; fewer than frames where some are absent"),
+            ),
+            protocols=(),
+            missing=MISSING,
+            confidence=SCORE,
+            options=(SINGLE_OPTION, TRACK_OPTION),
+        )
     ),
     scan=scan,
     read=read,

@@ -24,11 +24,26 @@ class RefusedError(Exception):
     """Something in a pickle that is not data; the text says what, for the message to the user."""
 
 
+MAX_AIMED_KEYS = 4096
+"""Keys of one file whose hashes the file may choose: tuples, complex numbers, numpy scalars. Equal hashes
+cost the square of their number. Those of text are secret; of numbers of up to 64 bits at most 34 are equal.
+"""
+
+
 @dataclass
 class Budget:
-    """Bytes that may still be allocated."""
+    """Bytes that may still be allocated, and keys that may still be hashed though the file chose how."""
 
     left: int
+    keys: int = MAX_AIMED_KEYS
+
+    def aim(self) -> None:
+        """Take one such key; raises `RefusedError` where there have been too many."""
+        self.keys -= 1
+        if self.keys < 0:
+            raise RefusedError(
+                f"more than {MAX_AIMED_KEYS} dictionary keys that are neither text nor numbers"
+            )
 
     def take(self, size: int) -> None:
         """Take ``size`` bytes; raises `RefusedError` where they are not there."""

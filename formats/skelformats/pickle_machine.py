@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import mmap
 import struct
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,12 @@ from skelformats.pickle_values import (
     find_global,
     new,
 )
+
+_VALUE = 40
+"""Bytes that an instruction may take whatever it does: a small object, and its place on the stack."""
+
+_PAIR, _MEMBER = 60, 100
+"""Bytes that a dictionary or a set takes for each pair or member, at the worst time of its growth."""
 
 
 class Machine:
@@ -37,10 +44,14 @@ class Machine:
 
     def run(self) -> Any:
         """Run to the STOP instruction and return the one value that it leaves."""
-        data, table = self.data, _INSTRUCTIONS
+        data, table, budget = self.data, _INSTRUCTIONS, self.budget
         while True:
             code = data[self.at]
             self.at += 1
+            # here rather than in a call: it is done for every instruction
+            budget.left -= _VALUE
+            if budget.left < 0:
+                budget.take(0)
             if code == _STOP:
                 (value,) = self.stack
                 return value
@@ -78,6 +89,12 @@ class Machine:
     def push(self, value: Any) -> None:
         """Put a value on the stack."""
         self.stack.append(value)
+
+    def push_text(self, raw: bytes, encoding: str) -> None:
+        """Put text on the stack; one wide character makes all others as wide."""
+        text = raw.decode(encoding, "surrogatepass" if encoding == "utf-8" else "strict")
+        self.budget.take(max(0, sys.getsizeof(text) - len(raw) - _VALUE))
+        self.stack.append(text)
 
     def to_mark(self) -> list[Any]:
         """Take everything above the last mark off the stack."""
@@ -127,8 +144,9 @@ class Machine:
         target = self.stack[-1]
         if type(target) is not dict or len(items) % 2:
             raise RefusedError(f"keys and values for a {type(target).__name__}, which is no dictionary")
+        self.budget.take(_PAIR * (len(items) // 2))
         for key, value in zip(items[::2], items[1::2], strict=True):
-            target[check_key(key)] = value
+            target[check_key(key, self.budget)] = value
 
     def dict_of(self) -> None:
         """Make everything above the last mark one dictionary."""
@@ -141,7 +159,8 @@ class Machine:
         target = self.stack[-1]
         if type(target) is not set:
             raise RefusedError(f"members for a {type(target).__name__}, which is no set")
-        target.update(check_key(item) for item in items)
+        self.budget.take(_MEMBER * len(items))
+        target.update(check_key(item, self.budget) for item in items)
 
     def reduce(self) -> None:
         """Call the function below the top of the stack with the arguments on top."""
@@ -188,7 +207,7 @@ def _small(text: str) -> int:
 
 
 def _text(size: int) -> Callable[[Machine], None]:
-    return lambda m: m.push(m.take(m.number(size)).decode("utf-8", "surrogatepass"))
+    return lambda m: m.push_text(m.take(m.number(size)), "utf-8")
 
 
 def _latin(size: int) -> Callable[[Machine], None]:
@@ -228,7 +247,7 @@ _INSTRUCTIONS: dict[int, Callable[[Machine], object]] = {
     ord("S"): Machine.quoted,
     ord("T"): _latin(4),
     ord("U"): _latin(1),
-    ord("V"): lambda m: m.push(m.line().decode("raw-unicode-escape")),
+    ord("V"): lambda m: m.push_text(m.line(), "raw-unicode-escape"),
     0x8C: _text(1),
     ord("X"): _text(4),
     0x8D: _text(8),
@@ -252,7 +271,7 @@ _INSTRUCTIONS: dict[int, Callable[[Machine], object]] = {
     ord("u"): lambda m: m.set_items(m.to_mark()),
     0x8F: lambda m: m.container(set()),
     0x90: lambda m: m.add_items(m.to_mark()),
-    0x91: lambda m: m.container(frozenset(check_key(item) for item in m.to_mark())),
+    0x91: lambda m: m.container(frozenset(check_key(item, m.budget) for item in m.to_mark())),
     # memo
     ord("p"): lambda m: m.remember(_small(m.text_line())),
     ord("q"): lambda m: m.remember(m.number(1)),

@@ -157,14 +157,14 @@ def _ordered(args: tuple[Any, ...], budget: Budget) -> dict[Any, Any]:
     ):
         raise RefusedError("an OrderedDict that is not made of pairs")
     budget.take(100 * len(pairs))
-    return {check_key(key): value for key, value in pairs}
+    return {check_key(key, budget): value for key, value in pairs}
 
 
 def _set(args: tuple[Any, ...], budget: Budget) -> set[Any]:
     if len(args) > 1 or (args and not isinstance(args[0], list | tuple)):
         raise RefusedError("a set that is not made of a list")
     budget.take(100 * len(args[0]) if args else 100)
-    return {check_key(item) for item in args[0]} if args else set()
+    return {check_key(item, budget) for item in args[0]} if args else set()
 
 
 def _bytes(args: tuple[Any, ...], budget: Budget) -> bytes:
@@ -205,19 +205,26 @@ _CALLS: dict[str, Callable[[tuple[Any, ...], Budget], Any]] = {
 }
 
 
-def check_key(key: Any) -> Any:
+def check_key(key: Any, budget: Budget) -> Any:
     """Return a dictionary key or set member as it is; raises `RefusedError` for what is costly to hash.
 
-    The hash of deeply nested tuples overflows the C stack, and that of huge integers can be made to collide.
+    The hash of deeply nested tuples overflows the C stack; those of flat ones, of complex numbers and of
+    numpy scalars can be made to collide, so there may be only `MAX_AIMED_KEYS` of them.
     """
+    if type(key) in _HASHED_SAFELY:
+        return key
+    budget.aim()
     if isinstance(key, tuple):
         if len(key) > 64 or any(isinstance(part, tuple) for part in key):
             raise RefusedError("a dictionary key that is a tuple of tuples")
         for part in key:
-            check_key(part)
-    elif not isinstance(key, str | bytes | int | float | complex | np.generic) and key is not None:
+            check_key(part, budget)
+    elif not isinstance(key, complex | np.generic):
         raise RefusedError(f"a dictionary key of type {type(key).__name__}")
     return key
+
+
+_HASHED_SAFELY = frozenset({str, bytes, int, float, bool, type(None)})
 
 
 def _chumpy(state: dict[Any, Any]) -> np.ndarray[Any, Any]:

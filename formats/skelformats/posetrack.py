@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skelformats.coco_json import image_size, list_in, subset_of
 from skelformats.errors import FormatError
-from skelformats.files import find_files
+from skelformats.files import list_sources
 from skelformats.json_text import load_json
 from skelformats.keypoints import (
     BOX_EXTRA,
@@ -25,6 +26,7 @@ from skelformats.keypoints import (
     box_of,
     check_states,
     identity,
+    in_pixels,
     make_tracks,
     triples,
     whole,
@@ -63,7 +65,7 @@ class _Image:
 
 def scan(root: Path, options: ReadOptions) -> list[Source]:
     """List every JSON file below ``root``, by name and size."""
-    return [Source(path, size) for path, size in find_files(root, ".json")]
+    return list_sources(root, ".json")
 
 
 def read(root: Path, source: Source, options: ReadOptions) -> list[Clip]:
@@ -79,10 +81,8 @@ def read(root: Path, source: Source, options: ReadOptions) -> list[Clip]:
     if not isinstance(content, dict):
         boxes = "a list of person boxes" if isinstance(content, list) else f"a JSON {type(content).__name__}"
         raise FormatError(path, boxes, EXPECTED, action="Take the annotations of the videos instead")
-    images = _images(path, content.get("images"))
-    annotations = content.get("annotations")
-    if not isinstance(annotations, list):
-        raise FormatError(path, f"'annotations' of type {type(annotations).__name__}", EXPECTED)
+    images = _images(path, list_in(path, content, "images", EXPECTED))
+    annotations = list_in(path, content, "annotations", EXPECTED)
     people: dict[str, list[Detection]] = {image.video: [] for image in images.values()}
     heads: dict[int, NDArray[np.float32]] = {}
     for number, annotation in enumerate(annotations):
@@ -100,16 +100,15 @@ def read(root: Path, source: Source, options: ReadOptions) -> list[Clip]:
         rows = [image for image in images.values() if image.video == video]
         tracks = make_tracks(found, "u1", options.extras, head_boxes)
         length = max(max(image.frames, image.frame + 1) for image in rows)
-        columns = {"video": video, "subset": _subset(source.path) or rows[0].subset}
+        # not by the end of a file's name: 003418_mpii_test.json tells MPII's subset, and is in val
+        columns = {"video": video, "subset": subset_of(source.path, _SUBSETS) or rows[0].subset}
         side = {"image": [image.row for image in sorted(rows, key=lambda image: image.frame)]}
         clips.append(Clip(video, length, tracks, -1, columns, _FACTS.splits(video, columns), side))
     return clips
 
 
-def _images(path: Path, images: Any) -> dict[Any, _Image]:
+def _images(path: Path, images: list[Any]) -> dict[Any, _Image]:
     """Return the frames by their id."""
-    if not isinstance(images, list):
-        raise FormatError(path, f"'images' of type {type(images).__name__}", EXPECTED)
     found: dict[Any, _Image] = {}
     for number, image in enumerate(images):
         where = f"in image {number}"
@@ -126,8 +125,7 @@ def _images(path: Path, images: Any) -> dict[Any, _Image]:
             "frame": frame,
             "id": key,
             "labelled": int(bool(labelled)),
-            "width": whole(path, f"{where} width", image.get("width", -1), -1),
-            "height": whole(path, f"{where} height", image.get("height", -1), -1),
+            **image_size(path, where, image),
         }
         frames = whole(path, f"{where} nframes", image.get("nframes", frame + 1))
         # images/<subset>/<video>/<frame>.jpg
@@ -156,57 +154,49 @@ def _person(
     return images[image], person, np.full(4, np.nan, np.float32) if head is None else head
 
 
-def _subset(path: str) -> str:
-    """Return train, val or test where the file lies in a folder of that name.
-
-    The end of a file's name, as in ``003418_mpii_test.json``, tells MPII's subset: that video is in val.
-    """
-    folder = PurePosixPath(path).parent.name
-    return folder if folder in _SUBSETS else ""
-
-
 POSETRACK = Reader(
-    dataset=Dataset(
-        name="posetrack",
-        title="PoseTrack18",
-        skeleton=LAYOUT,
-        licence="CC BY-NC 4.0 (annotations), for research; access after registration",
-        citation=(
-            "M. Andriluka et al. PoseTrack: A Benchmark for Human Pose Estimation and Tracking. CVPR 2018"
-        ),
-        homepage="https://posetrack.net",
-        # videos of different rates; the annotations do not tell
-        frame_rate=None,
-        classes=(),
-        columns=(
-            Column("video", "string", "name of the video's folder of images"),
-            Column("subset", "string", "train, val or test"),
-        ),
-        protocols=_FACTS.protocols,
-        missing=MISSING,
-        unit="px",
-        axes=("x", "y"),
-        axis_convention="pixels, +y down",
-        confidence=VISIBILITY,
-        extras=(
-            BOX_EXTRA,
-            Extra("head_box", ("side",), BOX_EXTRA.labels, "f4", "px", "bounding box of the head"),
-        ),
-        tables=(
-            SideTable(
-                "image",
-                "the frames of the videos, those without anybody included",
-                (
-                    Column("video", "string", "name of the video"),
-                    Column("frame", "i4", "number of the frame in its video"),
-                    Column("id", "i8", "id of the image in the annotations"),
-                    Column("labelled", "i4", "1 where the frame was annotated; elsewhere nobody is known"),
-                    Column("width", "i4", "pixels across, -1 where the file does not tell", unit="px"),
-                    Column("height", "i4", "pixels down, -1 where the file does not tell", unit="px"),
-                ),
-                key=("video", "frame"),
+    dataset=in_pixels(
+        Dataset(
+            name="posetrack",
+            title="PoseTrack18",
+            skeleton=LAYOUT,
+            licence="CC BY-NC 4.0 (annotations), for research; access after registration",
+            citation=(
+                "M. Andriluka et al. PoseTrack: A Benchmark for Human Pose Estimation and Tracking. CVPR 2018"
             ),
-        ),
+            homepage="https://posetrack.net",
+            # videos of different rates; the annotations do not tell
+            frame_rate=None,
+            classes=(),
+            columns=(
+                Column("video", "string", "name of the video's folder of images"),
+                Column("subset", "string", "train, val or test"),
+            ),
+            protocols=_FACTS.protocols,
+            missing=MISSING,
+            confidence=VISIBILITY,
+            extras=(
+                BOX_EXTRA,
+                Extra("head_box", ("side",), BOX_EXTRA.labels, "f4", "px", "bounding box of the head"),
+            ),
+            tables=(
+                SideTable(
+                    "image",
+                    "the frames of the videos, those without anybody included",
+                    (
+                        Column("video", "string", "name of the video"),
+                        Column("frame", "i4", "number of the frame in its video"),
+                        Column("id", "i8", "id of the image in the annotations"),
+                        Column(
+                            "labelled", "i4", "1 where the frame was annotated; elsewhere nobody is known"
+                        ),
+                        Column("width", "i4", "pixels across, -1 where the file does not tell", unit="px"),
+                        Column("height", "i4", "pixels down, -1 where the file does not tell", unit="px"),
+                    ),
+                    key=("video", "frame"),
+                ),
+            ),
+        )
     ),
     scan=scan,
     read=read,

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skelformats.coco_json import subset_of
 from skelformats.errors import FormatError
-from skelformats.files import find_files
+from skelformats.files import list_sources
 from skelformats.protocols import load_facts
 from skelformats.reader import (
     Clip,
@@ -57,7 +58,7 @@ _LARGEST_METRES = 1e5
 
 def scan(root: Path, options: ReadOptions) -> list[Source]:
     """List every pickle below ``root``, by name and size."""
-    return [Source(path, size) for path, size in find_files(root, ".pkl")]
+    return list_sources(root, ".pkl")
 
 
 def read(root: Path, source: Source, options: ReadOptions) -> list[Clip]:
@@ -83,8 +84,7 @@ def read(root: Path, source: Source, options: ReadOptions) -> list[Clip]:
     tracks = tuple(
         _track(path, content, person, frames, cameras, options.extras) for person in range(len(people))
     )
-    folder = PurePosixPath(source.path).parent.name
-    subset = folder if folder in _SUBSETS else ""
+    subset = subset_of(source.path, _SUBSETS)
     columns: dict[str, Value | NDArray[Any]] = {
         "subset": subset,
         "intrinsics": _array(path, "cam_intrinsics", content.get("cam_intrinsics"), (3, 3)),

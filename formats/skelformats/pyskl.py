@@ -3,7 +3,9 @@
 ``{"split": {"xsub_train": [names], "xsub_val": ...}, "annotations": [{"frame_dir": name, "label": int,
 "total_frames": T, "keypoint": (M, T, 17, 2), "keypoint_score": (M, T, 17), "img_shape": (h, w)}]}``
 (pyskl, tools/data/README.md). 2D files are float16, mostly, and cast to float32 before anything else. 3D
-files (``*_3danno.pkl``) have (M, T, 25, 3) and no scores: Kinect v2 joints in metres, as in NTU RGB+D.
+files (``*_3danno.pkl``) have (M, T, 25, 3) and no scores: Kinect v2 joints in metres, as in NTU RGB+D. The
+list of annotations may stand alone, as mmaction2's custom files have it, and so may one annotation, as
+``ntu_pose_extraction.py`` of both projects writes it.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ MAX_BYTES = 16 * 2**30
 MAX_CLASSES = 10_000
 """Labels from here on are taken for damage; the largest set in this form, Kinetics-700, has 700 classes."""
 
-EXPECTED = "a pyskl annotation file: a dict with 'split' and 'annotations'"
+EXPECTED = (
+    "pyskl annotations: a dict with 'split' and 'annotations', a list of annotations, or one annotation"
+)
 
 _PARTS: Mapping[str, tuple[str, str]] = {
     **{
@@ -99,10 +103,10 @@ def read(root: Path, source: Source, options: ReadOptions) -> list[Clip | Refuse
     """
     path = root / source.path
     content = load_pickle(path, max_bytes=MAX_BYTES)
-    annotations = content.get("annotations") if isinstance(content, dict) else None
-    if not isinstance(annotations, list):
+    annotations = _annotations(content)
+    if annotations is None:
         raise FormatError(path, f"a {type(content).__name__} without a list 'annotations'", EXPECTED)
-    parts = _parts(path, content.get("split"))
+    parts = _parts(path, content.get("split") if isinstance(content, dict) else None)
     names = [PurePosixPath(source.path).name for source in scan(root, options)]
     is_3d = _is_3d(options, names[0])
     classes = len(_named_classes(names)) or MAX_CLASSES
@@ -121,6 +125,16 @@ def read(root: Path, source: Source, options: ReadOptions) -> list[Clip | Refuse
             clips.append(Refused(name, str(reason)))
         seen.add(name)
     return clips
+
+
+def _annotations(content: Any) -> list[Any] | None:
+    """Return the annotations of a file in any of its three forms; None where it has none of them."""
+    if isinstance(content, dict) and "keypoint" in content:
+        return [content]
+    if isinstance(content, list):
+        return content if content and isinstance(content[0], dict) else None
+    found = content.get("annotations") if isinstance(content, dict) else None
+    return found if isinstance(found, list) else None
 
 
 def _is_3d(options: ReadOptions, name: str) -> bool:
@@ -144,8 +158,7 @@ def _most_classes(root: Path, options: ReadOptions) -> int:
             content = load_pickle(root / source.path, max_bytes=MAX_BYTES)
         except FormatError:
             continue  # `read` will say so
-        annotations = content.get("annotations") if isinstance(content, dict) else None
-        for annotation in annotations if isinstance(annotations, list) else ():
+        for annotation in _annotations(content) or ():
             label = annotation.get("label", -1) if isinstance(annotation, dict) else -1
             most = max(most, int(label) if _is_label(label, MAX_CLASSES) else -1)
     return most + 1

@@ -6,9 +6,9 @@ Readers are found through the entry-point group ``skelconv.readers``, so other p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from skelformats.errors import SkelconvError, UnknownNameError
+from skelformats.errors import FormatError, SkelconvError, UnknownNameError, is_text, printable
 
 ENTRY_POINT_GROUP = "skelconv.readers"
 
@@ -167,9 +167,10 @@ class Dataset:
 class Source:
     """One raw file (or the few that belong together), by its path relative to the raw root.
 
-    ``path`` uses forward slashes. ``size`` is the total in bytes, as the directory tells it.
-    ``members`` are further files that belong to it. ``recording`` is the name that ``scan`` gives the
-    recording where the one in the file's own name is taken by an earlier source; usually empty.
+    ``path`` uses forward slashes. ``size`` is its size in bytes, as the directory tells it, or that of
+    several of its files together. ``members`` are further files that belong to it. ``recording`` is the name
+    that ``scan`` gives the recording where the one in the file's own name is taken by an earlier source;
+    usually empty.
     """
 
     path: str
@@ -262,6 +263,10 @@ class Reader:
     read: Callable[[Path, Source, ReadOptions], Sequence[Clip | Refused]]
     configure: Callable[[Path, ReadOptions], Dataset] | None = None
 
+    def __post_init__(self) -> None:
+        # of any package's reader: what a store cannot hold sets aside one source or recording
+        object.__setattr__(self, "read", partial(_read_checked, self.read))
+
     def dataset_of(self, root: Path, options: ReadOptions) -> Dataset:
         """Return the dataset as it comes out of ``root`` under ``options``; raises `FormatError`."""
         return self.dataset if self.configure is None else self.configure(root, options)
@@ -287,6 +292,43 @@ class Reader:
                 raise UnknownNameError(f"option of {self.name}", name, tuple(known))
         filled = {name: values.get(name, option.default) for name, option in known.items()}
         return ReadOptions(frozenset(extras), filled)
+
+
+def _read_checked(
+    read: Callable[[Path, Source, ReadOptions], Sequence[Clip | Refused]],
+    root: Path,
+    source: Source,
+    options: ReadOptions,
+) -> list[Clip | Refused]:
+    """Read a source; a name that is not Unicode text sets aside the source, or the one recording of it."""
+    for path in (source.path, *source.members):
+        # `skelformats.files` lists such names with escapes, under which nothing is found
+        if not is_text(path) or ("\\udc" in path and not (root / path).exists()):
+            raise FormatError(path, "a name that is not UTF-8", "a UTF-8 name", action="Rename the file")
+    return [
+        found if isinstance(found, Refused) else _checked_clip(source, found)
+        for found in read(root, source, options)
+    ]
+
+
+def _checked_clip(source: Source, clip: Clip) -> Clip | Refused:
+    for what, text in _texts(clip):
+        if not is_text(text):
+            error = FormatError(source.path, f"the {what} {text!r}", "text that is valid Unicode")
+            return Refused(printable(clip.recording), str(error))
+    return clip
+
+
+def _texts(clip: Clip) -> Iterator[tuple[str, str]]:
+    """Yield every piece of text of a recording, with what it is."""
+    yield "recording", clip.recording
+    rows = [row for table in clip.tables.values() for row in table]
+    for values in (clip.columns, *(track.columns for track in clip.tracks), *rows):
+        for name, value in values.items():
+            if isinstance(value, str):
+                yield name, value
+    for track in clip.tracks:
+        yield "body", track.body
 
 
 def reader_names() -> tuple[str, ...]:

@@ -28,6 +28,10 @@ MAX_BYTES = 2**30
 """Default limit of what the arrays of one file may take in memory."""
 
 _MAX_MEMBERS = 4096
+_MAX_DIRECTORY = 300 * _MAX_MEMBERS
+"""Bytes of the list of members at the end of an archive; an entry has 46 and its name."""
+_END_RECORDS = 65_535 + 22 + 20 + 56
+"""Bytes at the end of an archive in which its end records stand, before a comment of any length."""
 _HEADER_LENGTH = 10_000
 """Longest header that numpy itself accepts without being told to."""
 
@@ -103,16 +107,6 @@ def load_npz(
         raise FormatError(path, f"a file that cannot be read ({error.strerror})", _EXPECTED_NPZ) from error
 
 
-def npz_keys(path: str | Path) -> tuple[str, ...]:
-    """Return the names of the arrays in a ``.npz`` file, in its order; raises `FormatError`."""
-    path = Path(path)
-    try:
-        with _open(path) as archive:
-            return tuple(_members(archive, path))
-    except OSError as error:
-        raise FormatError(path, f"a file that cannot be read ({error.strerror})", _EXPECTED_NPZ) from error
-
-
 def load_npy(path: str | Path, max_bytes: int = MAX_BYTES) -> NDArray[Any]:
     """Read a ``.npy`` file; the array is read-only.
 
@@ -130,12 +124,34 @@ def load_npy(path: str | Path, max_bytes: int = MAX_BYTES) -> NDArray[Any]:
 
 
 def _open(path: Path) -> zipfile.ZipFile:
+    """Open an archive whose list of members is of moderate size: ``zipfile`` reads all of it at once."""
+    listed = _directory_bytes(path)
+    if listed > _MAX_DIRECTORY:
+        raise FormatError(
+            path, f"a list of members of {listed} bytes", f"{_EXPECTED_NPZ}, at most {_MAX_MEMBERS}"
+        )
     try:
         return zipfile.ZipFile(path)
     except _BROKEN_ZIP as error:
         raise FormatError(
             path, f"no zip archive ({error})", _EXPECTED_NPZ, action="The file may be cut off; fetch it again"
         ) from error
+
+
+def _directory_bytes(path: Path) -> int:
+    """Return the largest size that the records at the end of an archive give for its list of members."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _END_RECORDS))
+        tail = file.read()
+    sizes = [0]
+    for signature, place, width in ((b"PK\x05\x06", 12, 4), (b"PK\x06\x06", 40, 8)):
+        at = tail.find(signature)
+        while at >= 0:
+            size = int.from_bytes(tail[at + place : at + place + width], "little")
+            # all ones: the record of large archives has it
+            sizes.append(0 if width == 4 and size == 2**32 - 1 else size)
+            at = tail.find(signature, at + 1)
+    return max(sizes)
 
 
 def _members(archive: zipfile.ZipFile, path: Path) -> Mapping[str, zipfile.ZipInfo]:

@@ -1,15 +1,20 @@
-"""Joint layouts: `Skeleton`, loading one by name, and carrying joints from one layout to another by name.
+"""Joint layouts: `Skeleton`, loading one by name or from a file, and carrying joints to another by name.
 
-A layout is one TOML file in ``formats/skelformats/skeletons/``; adding a layout is adding a file.
+A layout is one TOML file: those that ship with skelconv are in ``skeletons/`` beside this module, other
+packages offer theirs through the entry-point group ``skelconv.skeletons``, and wherever a layout's name is
+taken, the path of such a file is, too.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +24,8 @@ from skelformats.errors import SkelconvError, UnknownNameError
 
 PARTS = ("spine", "left_arm", "right_arm", "left_leg", "right_leg")
 """The five body parts of the Skeleton-to-Image encoding, in column order (S2I paper, section 3.1)."""
+
+ENTRY_POINT_GROUP = "skelconv.skeletons"
 
 _JOINT_KEYS = {"name", "official", "parent", "mirror", "bone", "same_as"}
 _FILE_KEYS = {"name", "title", "source", "origin", "joint", "parts"}
@@ -130,18 +137,20 @@ class Skeleton:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], name: str | None = None) -> Skeleton:
+    def from_dict(cls, data: Mapping[str, Any], name: str | None = None, where: str = "") -> Skeleton:
         """Build and check a layout from plain data (a TOML file, or a store's attributes).
+
+        ``where`` is what messages begin with, such as the file; without it the layout's name.
 
         Raises
         ------
         SkeletonError
-            Names repeat or are unknown, the parents are not one tree, mirrors do not pair up, a part is
-            missing or a joint stands in two parts.
+            A value is of another type than its key takes, names repeat or are unknown, the parents are not
+            one tree, mirrors do not pair up, a part is missing or a joint stands in two parts.
         """
         name = name or str(data.get("name", ""))
-        problem = _Problem(name)
-        rows = [_joint_row(row, problem) for row in data.get("joint", ())]
+        problem = _Problem(where or f"skeleton {name!r}")
+        rows = [_joint_row(row, at, problem) for at, row in enumerate(problem.rows(data, "joint"))]
         problem.check(bool(rows), "it has no [[joint]]")
         problem.check(not set(data) - _FILE_KEYS, f"unknown keys {sorted(set(data) - _FILE_KEYS)}")
         names = [row["name"] for row in rows]
@@ -155,16 +164,18 @@ class Skeleton:
         parents = [look_up(r["parent"], f"parent of {r['name']}") if r["parent"] else -1 for r in rows]
         mirror = [look_up(r["mirror"] or r["name"], f"mirror of {r['name']}") for r in rows]
         bones = [tuple(look_up(b, f"bone of {r['name']}") for b in r["bone"]) for r in rows]
-        parts_data = data.get("parts", {})
-        problem.check(
-            tuple(parts_data) == PARTS, f"parts must be {PARTS} in this order, not {tuple(parts_data)}"
-        )
-        parts = [tuple(look_up(j, f"part {part}") for j in group) for part, group in parts_data.items()]
-        origin = tuple(look_up(j, "origin") for j in data.get("origin", ()))
+        groups = data.get("parts", {})
+        problem.check(isinstance(groups, Mapping), f"'parts' is {_kind(groups)}, expected a table [parts]")
+        problem.check(tuple(groups) == PARTS, f"parts must be {PARTS} in this order, not {tuple(groups)}")
+        parts = [
+            tuple(look_up(j, f"part {part}") for j in problem.words(groups, part, f"parts.{part}"))
+            for part in PARTS
+        ]
+        origin = tuple(look_up(j, "origin") for j in problem.words(data, "origin", "origin"))
         skeleton = cls(
             name=name,
-            title=str(data.get("title", "")),
-            source=str(data.get("source", "")),
+            title=problem.word(data, "title", "title"),
+            source=problem.word(data, "source", "source"),
             joints=tuple(Joint(r["name"], r["official"], tuple(r["same_as"])) for r in rows),
             parents=tuple(parents),
             mirror=tuple(mirror),
@@ -177,18 +188,108 @@ class Skeleton:
 
 
 def skeleton_names() -> tuple[str, ...]:
-    """Names of every layout that ships with skelconv, sorted."""
-    folder = files("skelformats") / "skeletons"
-    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))
+    """Names of every layout that ships with skelconv or that an installed package offers, sorted."""
+    return tuple(
+        sorted({*_shipped_names(), *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))})
+    )
+
+
+def usable_skeletons() -> tuple[list[Skeleton], list[str]]:
+    """Load every layout of `skeleton_names`; return those that work, and for each other one the reason."""
+    skeletons, problems = [], []
+    for name in skeleton_names():
+        try:
+            skeletons.append(load_skeleton(name))
+        except SkelconvError as error:
+            problems.append(str(error))
+    return skeletons, problems
+
+
+def load_skeleton(name: str | Path) -> Skeleton:
+    """Load a layout by its name, or from a TOML file by its path (which ends in ``.toml``).
+
+    Raises
+    ------
+    UnknownNameError
+        There is no layout of that name.
+    SkeletonError
+        The file is not there, is damaged, or has the name of a layout that ships but is another; or a package
+        offers a layout that does not load.
+    """
+    if str(name).endswith(".toml"):
+        path = Path(name).resolve()
+        try:
+            changed = path.stat().st_mtime_ns
+        except OSError as error:
+            raise SkeletonError(
+                f"{name}: found no file ({error.strerror}), expected a joint layout"
+            ) from error
+        return _load_file(path, changed)
+    return _load_named(str(name))
+
+
+@lru_cache(maxsize=32)
+def _load_file(path: Path, changed: int) -> Skeleton:
+    data = _parse(path, str(path))
+    skeleton = Skeleton.from_dict(data, str(data.get("name") or path.stem), str(path))
+    if skeleton.name in _shipped_names() and skeleton != _load_named(skeleton.name):
+        raise SkeletonError(
+            f"{path}: 'name' is {skeleton.name!r}, which is another layout, one that ships with skelconv; "
+            "give yours a name of its own"
+        )
+    return skeleton
 
 
 @cache
-def load_skeleton(name: str) -> Skeleton:
-    """Load the layout called ``name``; raises `UnknownNameError` or `SkeletonError`."""
-    if name not in skeleton_names():
+def _load_named(name: str) -> Skeleton:
+    if name in _shipped_names():
+        file = files("skelformats") / "skeletons" / f"{name}.toml"
+        return Skeleton.from_dict(_parse(file, f"skeletons/{name}.toml"), name)
+    points = tuple(entry_points(group=ENTRY_POINT_GROUP, name=name))
+    if not points:
         raise UnknownNameError("skeleton", name, skeleton_names())
-    text = (files("skelformats") / "skeletons" / f"{name}.toml").read_text(encoding="utf-8")
-    return Skeleton.from_dict(tomllib.loads(text), name)
+    if len(points) > 1:
+        offers = ", ".join(point.value for point in points)
+        raise SkeletonError(
+            f"the layout {name!r} is offered more than once ({offers}); uninstall all but one"
+        )
+    return _load_offered(points[0])
+
+
+def _load_offered(point: EntryPoint) -> Skeleton:
+    """Return the layout that another package offers: a `Skeleton`, or the path of its file."""
+    where = f"the layout {point.name!r}, {point.value},"
+    try:
+        offered = point.load()
+    except (ImportError, AttributeError) as error:
+        raise SkeletonError(
+            f"{where} cannot be loaded ({error}); repair or uninstall the package that offers it"
+        ) from error
+    if isinstance(offered, str):
+        offered = Path(offered)
+    if isinstance(offered, Traversable):
+        return Skeleton.from_dict(_parse(offered, str(offered)), point.name, str(offered))
+    if not isinstance(offered, Skeleton) or offered.name != point.name:
+        raise SkeletonError(f"{where} is neither a Skeleton of that name nor the path of a TOML file")
+    return offered
+
+
+def _shipped_names() -> frozenset[str]:
+    folder = files("skelformats") / "skeletons"
+    return frozenset(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def _parse(file: Traversable, where: str) -> dict[str, Any]:
+    """Return the content of a TOML file; raises `SkeletonError` where it is not one."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SkeletonError(f"{where}: found no file ({error.strerror}), expected a joint layout") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise SkeletonError(
+            f"{where}: found text that is not TOML ({error}), expected a joint layout with name, origin, "
+            "[[joint]] and [parts]"
+        ) from error
 
 
 def match_joints(source: Skeleton, target: Skeleton) -> NDArray[np.intp]:
@@ -239,26 +340,57 @@ def remap(position: NDArray[Any], source: Skeleton, target: Skeleton) -> NDArray
 
 @dataclass(frozen=True)
 class _Problem:
-    """Collects the layout's name for the message of a failed check."""
+    """Where a layout comes from, for the message of a failed check; hands out values of the right type."""
 
-    name: str
+    where: str
 
     def check(self, holds: bool, complaint: str) -> None:
+        """Raise `SkeletonError` with the complaint unless it holds."""
         if not holds:
-            raise SkeletonError(f"skeleton {self.name!r}: {complaint}")
+            raise SkeletonError(f"{self.where}: {complaint}")
+
+    def rows(self, data: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+        """Return a list of tables."""
+        rows = data.get(key, [])
+        self.check(
+            isinstance(rows, list | tuple) and all(isinstance(row, Mapping) for row in rows),
+            f"{key!r} is {_kind(rows)}, expected tables [[{key}]]",
+        )
+        return list(rows)
+
+    def word(self, data: Mapping[str, Any], key: str, what: str, default: str = "") -> str:
+        """Return a piece of text."""
+        value = data.get(key, default)
+        self.check(isinstance(value, str), f"{what!r} is {_kind(value)}, expected text")
+        return str(value)
+
+    def words(self, data: Mapping[str, Any], key: str, what: str) -> list[str]:
+        """Return a list of names."""
+        values = data.get(key, [])
+        self.check(
+            isinstance(values, list | tuple) and all(isinstance(value, str) for value in values),
+            f"{what!r} is {_kind(values)}, expected a list of joint names",
+        )
+        return list(values)
 
 
-def _joint_row(row: Mapping[str, Any], problem: _Problem) -> dict[str, Any]:
+def _kind(value: Any) -> str:
+    return f"{value!r:.40} of type {type(value).__name__}"
+
+
+def _joint_row(row: Mapping[str, Any], at: int, problem: _Problem) -> dict[str, Any]:
     problem.check(not set(row) - _JOINT_KEYS, f"unknown joint keys {sorted(set(row) - _JOINT_KEYS)}")
-    problem.check(bool(row.get("name")), f"a joint has no name: {dict(row)}")
-    bone: str | Sequence[str] = row.get("bone", ())
+    problem.check(bool(row.get("name")), f"a joint has no name: {dict(row)!r:.80}")
+    what = f"joint[{at}]"
+    bone = row.get("bone", [])
+    name = problem.word(row, "name", f"{what}.name")
     return {
-        "name": row["name"],
-        "official": row.get("official", row["name"]),
-        "parent": row.get("parent", ""),
-        "mirror": row.get("mirror", ""),
-        "bone": [bone] if isinstance(bone, str) else list(bone),
-        "same_as": list(row.get("same_as", ())),
+        "name": name,
+        "official": problem.word(row, "official", f"{what}.official", name),
+        "parent": problem.word(row, "parent", f"{what}.parent"),
+        "mirror": problem.word(row, "mirror", f"{what}.mirror"),
+        "bone": [bone] if isinstance(bone, str) else problem.words(row, "bone", f"{what}.bone"),
+        "same_as": problem.words(row, "same_as", f"{what}.same_as"),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from skelformats.reader import usable_readers
-from skelformats.skeleton import load_skeleton, skeleton_names
+from skelformats.skeleton import usable_skeletons
 
 
 def dataset_rows() -> list[tuple[str, ...]]:
@@ -30,13 +30,10 @@ def describe_datasets() -> str:
 
 
 def describe_skeletons() -> str:
-    """Return a table of the joint layouts."""
-    rows = [
-        (name, str(len(skeleton)), skeleton.title)
-        for name in skeleton_names()
-        for skeleton in (load_skeleton(name),)
-    ]
-    return table(("layout", "joints", "title"), rows)
+    """Return a table of the joint layouts, and under it those that do not work and why."""
+    skeletons, problems = usable_skeletons()
+    rows = [(skeleton.name, str(len(skeleton)), skeleton.title) for skeleton in skeletons]
+    return "\n".join([table(("layout", "joints", "title"), rows), *problems])
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

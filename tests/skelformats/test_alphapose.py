@@ -113,7 +113,8 @@ def test_the_layout_can_be_said(tmp_path: Path) -> None:
         ([entry(joints=20)], "in entry 0 a list of 60 numbers"),
         ([entry(idx={})], "in entry 0 the track id {}"),
         ([entry(idx=1.5)], "in entry 0 the track id 1.5"),
-        ([entry(idx=[1, 2])], "in entry 0 the track id [1, 2]"),
+        ([entry(idx=[[1], ["x"]])], "in entry 0 the track id 'x'"),
+        ([entry(idx=[[1, 2], [3]])], "in entry 0 the track id [1, 2]"),
         ([entry(score="high")], "in entry 0 a score with a value that is no number"),
     ],
 )
@@ -123,13 +124,40 @@ def test_what_is_wrong_is_named(tmp_path: Path, content: Any, found: str) -> Non
     assert found in str(error.value)
 
 
+@pytest.mark.parametrize("merged", [[[3.0], [1.0]], [3, 1], [[1], [1]]])
+def test_a_person_with_merged_identities_has_the_least_of_them(tmp_path: Path, merged: Any) -> None:
+    (track,) = read(tmp_path, [entry("0.jpg", idx=[1.0]), entry("1.jpg", idx=merged)]).tracks
+    assert (track.body, track.frame_index.tolist()) == ("1", [0, 1])
+
+
+@pytest.mark.parametrize("zero", [0, [0.0], [[0.0], [0.0]]])
+def test_ids_that_are_all_0_with_several_in_a_frame_are_none(tmp_path: Path, zero: Any) -> None:
+    several = [entry("0.jpg", idx=zero), entry("1.jpg", idx=zero), entry("1.jpg", idx=zero, shift=9.0)]
+    assert [t.body for t in read(tmp_path / "a", several).tracks] == ["0.0", "1.0", "1.1"]
+    linked = read(tmp_path / "b", several, track=1).tracks
+    assert [(t.body, t.frame_index.tolist()) for t in linked] == [("0", [0, 1]), ("1", [1])]
+    alone = [entry(f"{n}.jpg", idx=zero) for n in range(3)]
+    assert [t.body for t in read(tmp_path / "c", alone).tracks] == ["0"]
+
+
+@pytest.mark.real
+def test_a_real_file_with_merged_identities_is_read_whole(shared_data: Path, tmp_path: Path) -> None:
+    text = (shared_data / "strangers" / "alphapose_merged_ids.json").read_text()
+    entries = json.loads(text)
+    assert len(read(tmp_path, text).tracks) == len(entries) == 153
+    linked = read(tmp_path, text, track=5).tracks
+    assert sum(len(track.frame_index) for track in linked) == 153
+    assert len(linked) < 30
+
+
 @pytest.mark.real
 def test_real_results_read_as_numpy_reads_them(shared_data: Path, tmp_path: Path) -> None:
     text = (shared_data / "coco2d" / "alphapose-results.json").read_text()
     entries = json.loads(text)
-    first, second = read(tmp_path, text, "alphapose-results.json").tracks
-    # two frames have the one id twice
-    assert (len(first.frame_index), len(second.frame_index)) == (870, 2)
+    # all ids are 0, and two frames have two people: these results were not tracked
+    assert len(read(tmp_path, text, "alphapose-results.json").tracks) == 872
+    first, *others = read(tmp_path, text, "alphapose-results.json", track=5).tracks
+    assert (len(first.frame_index), [len(other.frame_index) for other in others]) == (870, [2])
     seen: dict[int, dict[str, Any]] = {}
     for item in entries:
         seen.setdefault(int(item["image_id"].removesuffix(".jpg")), item)

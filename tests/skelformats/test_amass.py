@@ -181,6 +181,18 @@ def test_resampling_goes_by_time(tmp_path: Path, models: Path) -> None:
         AMASS.dataset_of(tmp_path, AMASS.options(body_model=models, fps=0.0))
 
 
+@pytest.mark.parametrize(
+    ("recorded", "asked"), [(1e-9, 120.0), (1e-320, 1e300), (120.0, 1e12), (1e308, 1e-300), (5e-324, 30.0)]
+)
+def test_a_frame_rate_that_would_make_terabytes_sets_the_file_aside(
+    tmp_path: Path, models: Path, recorded: float, asked: float
+) -> None:
+    path = write(tmp_path, take(mocap_framerate=np.array(recorded)))
+    with pytest.raises(FormatError, match=r"frames at .* a second, which are .* at --fps") as error:
+        read(tmp_path, models, fps=asked)
+    assert path.name in str(error.value)
+
+
 def test_a_stageii_file_of_smplx_is_read_with_an_smplx_model(tmp_path: Path, models: Path) -> None:
     rng = np.random.default_rng(4)
     parents = [-1, *model_arrays("male")["kintree_table"][0, 1:22].astype(int), 15, 15, 15]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from skelformats.coco import COCO
 from skelformats.errors import FormatError
 from skelformats.reader import Clip
+from skelformats.skeleton import load_skeleton
 
 OPTIONS = COCO.options()
 
@@ -89,7 +91,13 @@ def test_results_have_scores(tmp_path: Path) -> None:
 
 
 def test_the_number_of_keypoints_tells_the_layout(tmp_path: Path) -> None:
-    for count, layout in ((26, "halpe26"), (136, "halpe26"), (133, "coco17"), (16, "mpii16")):
+    for count, layout in (
+        (26, "halpe26"),
+        (136, "halpe26"),
+        (133, "coco17"),
+        (16, "mpii16"),
+        (14, "crowdpose14"),
+    ):
         folder = tmp_path / str(count)
         (clip,) = read(folder, labelled(person(keypoints=keypoints(count))))
         assert COCO.dataset_of(folder, OPTIONS).skeleton == layout
@@ -98,10 +106,95 @@ def test_the_number_of_keypoints_tells_the_layout(tmp_path: Path) -> None:
 
 def test_a_file_of_another_kind_or_layout_than_the_first_is_refused(tmp_path: Path) -> None:
     read(tmp_path, labelled(person()), "a.json")
-    with pytest.raises(FormatError, match="annotations and results separately"):
+    with pytest.raises(
+        FormatError, match=r"expected annotations, as in the first file. Ingest them separately"
+    ):
         read(tmp_path, [person()], "b.json")
     with pytest.raises(FormatError, match="--layout halpe26"):
         read(tmp_path, labelled(person(keypoints=keypoints(26))), "c.json")
+
+
+def test_a_single_file_is_compared_with_no_other(tmp_path: Path) -> None:
+    contents: tuple[Any, ...] = ([3], [{"image_id": 7}], {"annotations": [{}], "images": []})
+    for number, content in enumerate(contents):
+        with pytest.raises(FormatError) as error:
+            read(tmp_path / str(number), content)
+        assert "first file" not in str(error.value)
+        assert "in entry 0" in str(error.value)
+    assert read(tmp_path / "none", []) == []
+
+
+MPII = {
+    "joints": [[10.0 + j, 20.0] for j in range(15)] + [[-1.0, -1.0]],
+    "joints_vis": [1] * 14 + [0, 0],
+    "image": "005808361.jpg",
+    "scale": 4.7,
+    "center": [966.0, 340.0],
+}
+
+
+def test_mpiis_own_list_is_read(tmp_path: Path) -> None:
+    (clip,) = read(tmp_path, [MPII, {**MPII, "joints": [[1.0, 2.0]] * 16}], "mpii_train.json")
+    dataset = COCO.dataset_of(tmp_path, OPTIONS)
+    assert dataset.skeleton == "mpii16"
+    assert dataset.confidence is not None
+    assert dataset.confidence.states == {0: "not annotated", 1: "annotated"}
+    assert (clip.recording, clip.columns["image"]) == ("mpii_train_005808361", "005808361.jpg")
+    first, second = clip.tracks
+    np.testing.assert_array_equal(first.position[0, :15, 0], np.arange(10, 25))
+    # not annotated and without a place; a place of its own is kept
+    assert np.isnan(first.position[0, 15]).all()
+    assert first.confidence is not None
+    assert first.confidence[0].tolist() == [1] * 14 + [0, 0]
+    np.testing.assert_array_equal(second.position[0], [[1.0, 2.0]] * 16)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"joints": [[1.0, 2.0]] * 15}, "in entry 0 joints"),
+        ({"joints": [[1.0, 2.0, 3.0]] * 16}, "in entry 0 joints"),
+        ({"joints": [[1.0, "2"]] * 16}, "a value that is no number"),
+        ({"joints": 3}, "in entry 0 joints 3"),
+        ({"joints_vis": [1] * 15}, "in entry 0 joints_vis"),
+        ({"joints_vis": [2] * 16}, "the visibility 2 of joint 0"),
+        ({"image": 3}, "in entry 0 no 'image'"),
+    ],
+)
+def test_what_is_wrong_in_mpiis_list_is_named(tmp_path: Path, change: dict[str, Any], found: str) -> None:
+    with pytest.raises(FormatError, match=re.escape(found)):
+        read(tmp_path, [{**MPII, **change}], "mpii.json", layout="mpii16")
+
+
+def test_mpiis_test_images_have_no_joints(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"no 'joints'.* MPII's test images have none"):
+        read(tmp_path, [{"image": "1.jpg", "center": [1, 2], "scale": 1.0}], "mpii_test.json")
+
+
+def test_joint_names_of_another_order_are_refused(tmp_path: Path) -> None:
+    """AI Challenger has 14 keypoints as CrowdPose has, in another order."""
+    names = [f"{side}_{joint}" for side in ("right", "left") for joint in ("shoulder", "elbow", "wrist")]
+    names += [f"{side}_{joint}" for side in ("right", "left") for joint in ("hip", "knee", "ankle")]
+    content = labelled(person(keypoints=keypoints(14)))
+    content["categories"] = [{"keypoints": [*names, "head_top", "neck"]}]
+    with pytest.raises(FormatError, match=r"joints called right_shoulder, right_elbow, .*crowdpose14"):
+        read(tmp_path, content)
+    content["categories"] = [{"keypoints": []}]
+    assert len(read(tmp_path, content)) == 1
+
+
+def test_images_are_frames_of_a_video_where_people_are_to_be_tracked(tmp_path: Path) -> None:
+    def seen(image: Any, shift: float) -> dict[str, Any]:
+        rows = [v for j in range(17) for v in (10.0 * j + shift, 20.0 * j, 0.5)]
+        return {"image_id": image, "category_id": 1, "keypoints": rows, "score": 1.0}
+
+    results = [seen(f"a/{n:06d}.jpg", shift) for n in (10, 9, 11) for shift in (n, 1000.0 - n)]
+    first, second = read(tmp_path, [*results, seen("b/000001.jpg", 0.0)], "r.json", track=1)
+    assert (first.recording, first.length, second.recording) == ("r__a", 12, "r__b")
+    assert [track.frame_index.tolist() for track in first.tracks] == [[9, 10, 11]] * 2
+    np.testing.assert_array_equal(first.tracks[0].position[:, 0, 0], [9, 10, 11])
+    np.testing.assert_array_equal(first.tracks[1].position[:, 0, 0], [991, 990, 989])
+    assert first.columns == {"subset": "", "image": "", "width": -1, "height": -1}
 
 
 @pytest.mark.parametrize(
@@ -130,6 +223,34 @@ def test_what_is_wrong_is_named(tmp_path: Path, content: Any, found: str) -> Non
         read(tmp_path, content)
     assert found in str(error.value)
     assert "person_keypoints_val2017.json" in str(error.value)
+
+
+@pytest.mark.real
+def test_real_mpii_annotations_read_as_numpy_reads_them(shared_data: Path, tmp_path: Path) -> None:
+    text = (shared_data / "strangers" / "test_mpii.json").read_text()
+    clips = {clip.columns["image"]: clip for clip in read(tmp_path, text, "test_mpii.json")}
+    for entry in json.loads(text):
+        (track,) = clips[entry["image"]].tracks
+        want = np.array(entry["joints"], np.float32)
+        want[np.array(entry["joints_vis"]) == 0] = np.nan
+        np.testing.assert_array_equal(track.position[0], want)
+        np.testing.assert_array_equal(track.confidence, [entry["joints_vis"]])
+
+
+@pytest.mark.real
+def test_real_crowdpose_annotations_have_their_layout(shared_data: Path, tmp_path: Path) -> None:
+    text = (shared_data / "strangers" / "test_crowdpose.json").read_text()
+    content = json.loads(text)
+    clips = read(tmp_path, text, "test_crowdpose.json")
+    skeleton = load_skeleton(COCO.dataset_of(tmp_path, OPTIONS).skeleton)
+    assert skeleton.name == "crowdpose14"
+    assert [joint.official for joint in skeleton.joints] == content["categories"][0]["keypoints"]
+    found = {track.body: track for clip in clips for track in clip.tracks}
+    people = [annotation for annotation in content["annotations"] if any(annotation["keypoints"])]
+    assert len(found) == len(people) == 4
+    for annotation in people:
+        rows = np.array(annotation["keypoints"], np.float32).reshape(14, 3)
+        np.testing.assert_array_equal(np.nan_to_num(found[str(annotation["id"])].position[0]), rows[:, :2])
 
 
 @pytest.mark.real

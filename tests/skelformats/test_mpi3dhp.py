@@ -49,6 +49,24 @@ def test_the_reader_finds_the_truth_bit_for_bit(raw: Path) -> None:
         assert clip.splits["mpi3dhp"] == ("test" if truth.name.startswith("TS") else "train")
 
 
+@pytest.mark.parametrize("dims", [(0, 2**31 - 1), (2**31 - 1, 0, 2**31 - 1), (0, 65_536, 65_536)])
+@pytest.mark.parametrize("kind", [6, 1])
+def test_mat_dimensions_of_0_and_as_large_as_can_be_are_damage(
+    tmp_path: Path, dims: tuple[int, ...], kind: int
+) -> None:
+    """A matrix (kind 6) or a cell (1) of no elements takes no bytes, whatever its other dimensions claim."""
+
+    def element(number: int, content: bytes) -> bytes:
+        return struct.pack("<II", number, len(content)) + content + bytes(-len(content) % 8)
+
+    body = element(6, struct.pack("<II", kind, 0)) + element(5, struct.pack(f"<{len(dims)}i", *dims))
+    body += element(1, b"x") + element(9, b"")
+    path = tmp_path / "a.mat"
+    path.write_bytes(bytes(124) + b"\x00\x01IM" + element(14, body))
+    with pytest.raises(FormatError, match=r"a matrix of size \("):
+        load_mat(path, ["x"])
+
+
 def test_canonical_axes_point_up_and_are_metres(raw: Path) -> None:
     (track,) = clips(raw)["S1_Seq1_cam0"].tracks
     position = MPI3DHP.dataset.axis_map.to_canonical(track.position)

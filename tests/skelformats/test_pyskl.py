@@ -58,6 +58,38 @@ def test_half_precision_becomes_float32_with_the_same_values(tmp_path: Path) -> 
         np.testing.assert_array_equal(track.confidence, made["keypoint_score"][person].astype(np.float32))
 
 
+@pytest.mark.parametrize("form", ["dict", "list", "one"])
+def test_a_list_of_annotations_and_a_single_one_are_read_as_a_whole_file_is(
+    tmp_path: Path, form: str
+) -> None:
+    made = annotation()
+    content = {"dict": {"annotations": [made]}, "list": [made], "one": made}[form]
+    (clip,) = read(tmp_path, content)
+    assert isinstance(clip, Clip)
+    assert (clip.recording, clip.label, len(clip.tracks)) == ("a", 3, 2)
+    assert set(clip.splits.values()) == {""}
+    assert len(PYSKL.dataset_of(tmp_path, PYSKL.options()).classes) == 4
+
+
+def test_a_name_that_is_not_unicode_sets_aside_its_recording_alone(tmp_path: Path) -> None:
+    refused, clip = read(tmp_path, [annotation("a\udcff"), annotation("b")])
+    assert isinstance(refused, Refused)
+    assert "the recording 'a\\udcff', expected text that is valid Unicode" in refused.reason
+    assert isinstance(clip, Clip)
+
+
+@pytest.mark.real
+def test_a_real_single_annotation_is_read(shared_data: Path, tmp_path: Path) -> None:
+    content = (shared_data / "strangers" / "pyskl_single_annotation.pkl").read_bytes()
+    (clip,) = read(tmp_path, content)
+    assert isinstance(clip, Clip)
+    assert (clip.recording, clip.length, clip.label) == ("12320_GL00003", 101, 2)
+    want = pickle.loads(content)
+    (track,) = clip.tracks
+    np.testing.assert_array_equal(track.position, want["keypoint"][0][track.frame_index])
+    np.testing.assert_array_equal(track.confidence, want["keypoint_score"][0][track.frame_index])
+
+
 def test_frames_of_zeros_are_padding_and_a_joint_of_zeros_is_missing(tmp_path: Path) -> None:
     made = annotation()
     for array in (made["keypoint"], made["keypoint_score"]):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skelformats.errors import FormatError, SkelconvError, UnknownNameError
-from skelformats.reader import AxisMap, find_reader, reader_names, usable_readers
+from skelformats.reader import (
+    AxisMap,
+    Clip,
+    Reader,
+    Refused,
+    Source,
+    Track,
+    find_reader,
+    reader_names,
+    usable_readers,
+)
 
 ORDERS = st.permutations(range(3))
 SIGNS = st.tuples(*[st.sampled_from([-1, 1])] * 3)
@@ -66,6 +78,44 @@ def test_a_format_error_says_where_and_what_and_survives_a_worker() -> None:
     assert str(again) == str(error)
     assert isinstance(again, SkelconvError)
     assert again.line == 7
+
+
+def reader_of(*clips: Clip) -> Reader:
+    """A reader that gives these recordings for every source."""
+    return Reader(find_reader("ucla").dataset, lambda root, options: [], lambda root, source, options: clips)
+
+
+ODD = "a\udcffb"
+
+
+def test_a_recording_with_text_that_is_not_unicode_is_set_aside_alone(tmp_path: Path) -> None:
+    """A lone surrogate, as a pickle or a file's name may hold it, is text to Python and to nothing else."""
+    good = Clip("good", 1, (), -1, {"subject": 1}, {})
+    track = Track("0", np.zeros(1, np.int32), np.zeros((1, 20, 3), np.float32))
+    bad = (
+        replace(good, recording=ODD),
+        replace(good, columns={"place": ODD}),
+        replace(good, tracks=(replace(track, body=ODD),)),
+        replace(good, tracks=(replace(track, columns={"name": ODD}),)),
+        replace(good, tables={"t": [{"word": ODD}]}),
+    )
+    reader = reader_of(*bad, good)
+    *refused, kept = reader.read(tmp_path, Source("x.pkl", 1), reader.options())
+    assert kept is good
+    for item, what in zip(refused, ("recording", "place", "body", "name", "word"), strict=True):
+        assert isinstance(item, Refused)
+        assert f"x.pkl: found the {what} 'a\\udcffb', expected text that is valid Unicode" == item.reason
+        assert item.recording.encode()
+
+
+def test_a_source_with_a_name_that_is_not_unicode_is_refused(tmp_path: Path) -> None:
+    reader = reader_of(Clip("good", 1, (), -1, {}, {}))
+    for source in (Source(ODD, 1), Source("x", 1, (ODD,)), Source("a\\udcffb", 1)):
+        with pytest.raises(FormatError, match="a name that is not UTF-8") as error:
+            reader.read(tmp_path, source, reader.options())
+        assert str(error.value).encode()
+    (tmp_path / "a\\udcffb").write_text("a name with a backslash is unusual and no more")
+    assert reader.read(tmp_path, Source("a\\udcffb", 1), reader.options())
 
 
 def test_a_dataset_names_the_cleaning_chain_it_is_published_with() -> None:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import pickle
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,61 @@ def test_bytes_that_are_shared_do_not_multiply() -> None:
     copy = b"c_codecs\nencode\nh\x00U\x06latin1\x86R"
     content = b"\x80\x02](X" + struct.pack("<I", len(text)) + text.encode() + b"q\x00" + copy * 1000 + b"e."
     refuses(content, "far more memory")
+
+
+COMPLEX = b"\x80\x02c__builtin__\ncomplex\nq\x00"
+
+
+def complex_number(real: float, imaginary: float) -> bytes:
+    """Instructions that push a complex number, whose class is in the memo at 0."""
+    return b"h\x00G" + struct.pack(">d", real) + b"G" + struct.pack(">d", imaginary) + b"\x86R"
+
+
+def colliding(count: int) -> list[bytes]:
+    """Complex numbers of one hash: that of a sum is 1000003 times the imaginary part plus the real one."""
+    keys = [complex_number(-1000003.0 * k, float(k)) for k in range(count)]
+    assert len({hash(complex(-1000003.0 * k, float(k))) for k in range(1, 1000)}) == 1
+    return keys
+
+
+@pytest.mark.parametrize("form", ["dict", "set", "frozenset", "set of a list", "OrderedDict"])
+def test_keys_whose_hashes_are_made_to_collide_are_refused_at_once(form: str) -> None:
+    """One megabyte of them took half a minute: the square of their number."""
+    keys = colliding(40_000)
+    pairs = b"".join(b"(" + key + b"Nt" for key in keys) if form == "OrderedDict" else b""
+    content = {
+        "dict": COMPLEX + b"0}(" + b"N".join(keys) + b"Nu.",
+        "set": COMPLEX + b"0\x8f(" + b"".join(keys) + b"\x90.",
+        "frozenset": COMPLEX + b"0(" + b"".join(keys) + b"\x91.",
+        "set of a list": COMPLEX + b"0c__builtin__\nset\n](" + b"".join(keys) + b"e\x85R.",
+        "OrderedDict": COMPLEX + b"0ccollections\nOrderedDict\n](" + pairs + b"e\x85R.",
+    }[form]
+    begun = time.process_time()
+    refuses(content, "more than 4096 dictionary keys that are neither text nor numbers")
+    assert time.process_time() - begun < 3
+
+
+def test_tuples_as_keys_are_bounded_too_and_text_and_numbers_are_not() -> None:
+    refuses(pickle.dumps({(k, 1): None for k in range(5000)}), "more than 4096 dictionary keys")
+    many: dict[Any, Any] = {**{str(k): k for k in range(20_000)}, **{k: k for k in range(20_000)}}
+    assert parse_pickle(pickle.dumps(many), "file.pkl") == many
+    few = {(k, "x"): k for k in range(1000)}
+    assert parse_pickle(pickle.dumps(few), "file.pkl") == few
+
+
+@pytest.mark.parametrize("code", [b"N", b"(", b"\x8c\x02ab", b"M\x01\x02", b"G12345678", b"K\x012"])
+def test_the_stack_counts_as_memory(code: bytes) -> None:
+    """Values that no container takes: nothing else would bound them but the file's length."""
+    with pytest.raises(FormatError, match="far more memory"):
+        parse_pickle(code * 50_000 + b".", "file.pkl", max_bytes=1_000_000)
+
+
+def test_one_wide_character_makes_text_four_times_as_large() -> None:
+    text = "\N{GRINNING FACE}" + "x" * 1_000_000
+    content = pickle.dumps([text + str(k) for k in range(10)])
+    assert parse_pickle(content, "file.pkl", max_bytes=50_000_000)[0] == text + "0"
+    with pytest.raises(FormatError, match="far more memory"):
+        parse_pickle(content, "file.pkl", max_bytes=20_000_000)
 
 
 def test_a_sparse_matrix_of_absurd_shape_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,22 @@ Edit = Callable[[dict[str, Any]], object]
         (lambda d: d.update(origin=[]), "no origin"),
         (lambda d: d.update(joint=[]), "no [[joint]]"),
         (lambda d: d.update(joints=[]), "unknown keys ['joints']"),
+        (lambda d: d.update(joint="head"), "'joint' is 'head' of type str, expected tables [[joint]]"),
+        (lambda d: d.update(joint=[1]), "expected tables [[joint]]"),
+        (lambda d: d.update(parts=[1]), "'parts' is [1] of type list, expected a table [parts]"),
+        (
+            lambda d: d["parts"].update(spine=3),
+            "'parts.spine' is 3 of type int, expected a list of joint names",
+        ),
+        (lambda d: d.update(origin="spine"), "'origin' is 'spine' of type str, expected a list"),
+        (lambda d: d.update(title=["x"]), "'title' is ['x'] of type list, expected text"),
+        (lambda d: d["joint"][5].update(parent=4), "'joint[5].parent' is 4 of type int, expected text"),
+        (lambda d: d["joint"][5].update(name=4), "'joint[5].name' is 4 of type int, expected text"),
+        (lambda d: d["joint"][5].update(bone=4), "'joint[5].bone' is 4 of type int, expected a list"),
+        (
+            lambda d: d["joint"][5].update(same_as="x"),
+            "'joint[5].same_as' is 'x' of type str, expected a list",
+        ),
     ],
 )
 def test_a_layout_that_contradicts_itself_is_refused(edit: Edit, complaint: str) -> None:
@@ -135,6 +152,90 @@ def test_the_order_of_the_parts_is_fixed() -> None:
     data["parts"] = {part: data["parts"][part] for part in reversed(PARTS)}
     with pytest.raises(SkeletonError, match="in this order"):
         Skeleton.from_dict(data)
+
+
+MINE = """
+name = "mine"
+origin = ["hip"]
+[[joint]]
+name = "hip"
+[[joint]]
+name = "head"
+parent = "hip"
+[[joint]]
+name = "left_hand"
+parent = "hip"
+mirror = "right_hand"
+[[joint]]
+name = "right_hand"
+parent = "hip"
+mirror = "left_hand"
+[[joint]]
+name = "left_foot"
+parent = "hip"
+mirror = "right_foot"
+[[joint]]
+name = "right_foot"
+parent = "hip"
+mirror = "left_foot"
+[parts]
+spine = ["hip", "head"]
+left_arm = ["left_hand"]
+right_arm = ["right_hand"]
+left_leg = ["left_foot"]
+right_leg = ["right_foot"]
+"""
+
+
+class TestALayoutFromAFile:
+    def test_is_loaded_by_its_path(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "my.toml").write_text(MINE)
+        monkeypatch.chdir(tmp_path)
+        for place in ("my.toml", str(tmp_path / "my.toml"), tmp_path / "my.toml"):
+            skeleton = load_skeleton(place)
+            assert (skeleton.name, len(skeleton)) == ("mine", 6)
+
+    def test_is_called_by_its_file_where_it_has_no_name(self, tmp_path: Path) -> None:
+        (tmp_path / "six.toml").write_text(MINE.replace('name = "mine"', "", 1))
+        assert load_skeleton(tmp_path / "six.toml").name == "six"
+
+    def test_is_read_anew_when_it_has_changed(self, tmp_path: Path) -> None:
+        path = tmp_path / "my.toml"
+        path.write_text(MINE)
+        load_skeleton(path)
+        path.write_text(MINE.replace('"mine"', '"yours"'))
+        os.utime(path, ns=(1, 1))
+        assert load_skeleton(path).name == "yours"
+
+    @pytest.mark.parametrize(
+        ("content", "complaint"),
+        [
+            (MINE.replace("[parts]", "[parts"), "is not TOML"),
+            (b"\xff\xfe", "is not TOML"),
+            (
+                MINE.replace('mirror = "left_foot"', "mirror = 3"),
+                "'joint[5].mirror' is 3 of type int, expected text",
+            ),
+            (MINE.replace('"mine"', '"ntu25"'), "'name' is 'ntu25', which is another layout"),
+            ("a = " + "[" * 5000, "is not TOML"),
+        ],
+    )
+    def test_that_is_damaged_is_refused_by_file_and_key(
+        self, tmp_path: Path, content: str | bytes, complaint: str
+    ) -> None:
+        path = tmp_path / "my.toml"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        with pytest.raises(SkeletonError) as error:
+            load_skeleton(path)
+        assert str(error.value).startswith(f"{path}: ")
+        assert complaint in str(error.value)
+
+    def test_that_is_not_there_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(SkeletonError, match=r"absent\.toml: found no file"):
+            load_skeleton(tmp_path / "absent.toml")
+        (tmp_path / "folder.toml").mkdir()
+        with pytest.raises(SkeletonError, match=r"folder\.toml: found no file"):
+            load_skeleton(tmp_path / "folder.toml")
 
 
 def test_ntu25_agrees_with_the_checked_tables(golden_numbers: Path) -> None:

@@ -17,23 +17,36 @@ PAGE = (Path(__file__).parents[2] / "docs" / "adding-a-dataset.md").read_text(en
 MAIN = "from skelconv.cli.main import main; main()"
 
 
-def _example(language: str) -> str:
-    (code,) = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-    return str(code)
+def _example(language: str, number: int = 0) -> str:
+    """Return one of the page's examples in a language: the reader's first, then the layout's."""
+    return str(re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)[number])
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder that pip installed the page's package into."""
     folder = tmp_path_factory.mktemp("third_party")
-    package = folder / "tinyset"
-    package.mkdir()
-    (package / "pyproject.toml").write_text(_example("toml"))
-    (package / "tinyset.py").write_text(_example("python"))
+    reader, joints = folder / "tinyset", folder / "tinyjoints"
+    for path, content in (
+        (reader / "pyproject.toml", _example("toml")),
+        (reader / "tinyset.py", _example("python")),
+        (joints / "pyproject.toml", _example("toml", 1)),
+        (joints / "tinyjoints" / "__init__.py", _example("python", 1)),
+        (joints / "tinyjoints" / "tiny6.toml", _example("toml", 2)),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
     subprocess.run(
         [
             *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"),
-            *("--no-deps", "--no-build-isolation", "--target", str(folder / "site"), str(package)),
+            *(
+                "--no-deps",
+                "--no-build-isolation",
+                "--target",
+                str(folder / "site"),
+                str(reader),
+                str(joints),
+            ),
         ],
         check=True,
         capture_output=True,
@@ -55,18 +68,26 @@ def raw(tmp_path: Path) -> Path:
     return folder
 
 
-def skelconv(installed: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+def python(
+    installed: Path, code: str, *words: str | Path, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run code where the page's packages are installed."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(installed), str(Path(__file__).parents[2])]),
     }
     return subprocess.run(
-        [sys.executable, "-c", MAIN, *map(str, words)],
+        [sys.executable, "-c", code, *map(str, words)],
         env=environment,
         capture_output=True,
         text=True,
         check=False,
+        cwd=cwd,
     )
+
+
+def skelconv(installed: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    return python(installed, MAIN, *words)
 
 
 def test_its_dataset_is_listed_and_ingests_like_any_other(installed: Path, raw: Path, tmp_path: Path) -> None:
@@ -86,6 +107,32 @@ def test_its_dataset_is_listed_and_ingests_like_any_other(installed: Path, raw: 
     assert np.isnan(sequence.position[3, 2]).all()
     checked = skelconv(installed, "verify", tmp_path / "out.zarr", "--raw", raw)
     assert checked.returncode == 0, checked.stdout
+
+
+def test_the_page_s_check_passes_on_it(installed: Path, raw: Path) -> None:
+    (raw / "P3_wave.csv").unlink()
+    session = str(re.findall(r"```pycon\n(.*?)```", PAGE, re.DOTALL)[0])
+    code = [line.removeprefix(">>> ") for line in session.splitlines() if line.startswith(">>> ")]
+    code[-1] = f"print({code[-1]})"
+    done = python(installed, "\n".join(code), cwd=raw.parent)
+    assert done.stdout == session.splitlines()[-1] + "\n", done.stderr
+
+
+def test_a_layout_of_another_package_is_taken_by_name_and_by_path(
+    installed: Path, raw: Path, tmp_path: Path
+) -> None:
+    assert "six joints" in skelconv(installed, "skeletons").stdout
+    named = skelconv(installed, "s2i", "--format", "tiny6")
+    assert named.returncode == 0, named.stderr
+    (tmp_path / "tiny6.toml").write_text(_example("toml", 2))
+    assert skelconv(installed, "s2i", "--format", tmp_path / "tiny6.toml").stdout == named.stdout
+    (tmp_path / "bad.toml").write_text(_example("toml", 2).replace('"left_ankle"]', "3]"))
+    refused = skelconv(installed, "s2i", "--format", tmp_path / "bad.toml")
+    assert refused.returncode == 2
+    assert "bad.toml: 'parts.left_leg' is [3] of type list, expected a list of joint names" in refused.stderr
+    unknown = skelconv(tmp_path / "nothing", "s2i", "--format", "tiny6")
+    assert unknown.returncode == 2
+    assert "no skeleton named 'tiny6'" in unknown.stderr
 
 
 def test_it_is_unknown_where_it_is_not_installed(raw: Path, tmp_path: Path) -> None:
