@@ -12,16 +12,16 @@ from skelconv.derive.contents import kept_derivation, stored_clips, stored_datas
 from skelconv.derive.schema_union import (
     Classes,
     fill_row,
-    unite_classes,
-    unite_columns,
-    unite_protocols,
-    unite_tables,
+    union_classes,
+    union_columns,
+    union_protocols,
+    union_tables,
 )
 from skelconv.store import schema
 from skelconv.store.info import Provenance, StoreError, StoreInfo
 from skelconv.store.store import Store
 from skelconv.store.table import plain
-from skelconv.store.writer import write_store
+from skelconv.store.writer import WriteOptions, write_store
 from skelformats.reader import AxisMap, Clip, Dataset, SideTable, Track
 
 SHOWN = 5
@@ -87,23 +87,25 @@ def merge_stores(
     _check_alike(stores)
     _check_names(stores, prefix)
     described = [stored_dataset(store) for store in stores]
-    classes, maps = unite_classes([dataset.classes for dataset in described])
+    classes, maps = union_classes([dataset.classes for dataset in described])
     parts = [
         _Part(store, dataset, renumber, f"{dataset.name}_" if prefix else "")
         for store, dataset, renumber in zip(stores, described, maps, strict=True)
     ]
-    united, left_out = _unite(parts, classes)
+    united, left_out = _schema_union(parts, classes)
     info = write_store(
         path,
         united,
         _clips(parts, united),
         _provenance(parts, left_out),
-        stores[0].skeleton,
-        (extra.name for extra in united.extras),
+        [extra.name for extra in united.extras],
         shard_frames,
         overwrite,
-        max((s.info.precision for s in stores if s.info.precision is not None), default=None),
-        canonical=True,
+        WriteOptions(
+            stores[0].skeleton,
+            precision=max((s.info.precision for s in stores if s.info.precision is not None), default=None),
+            canonical=True,
+        ),
     )
     return Merged(info, left_out)
 
@@ -163,7 +165,7 @@ def _check_names(stores: Sequence[Store], prefix: bool) -> None:
         seen.update(dict.fromkeys(names, store))
 
 
-def _unite(parts: Sequence[_Part], classes: tuple[str, ...]) -> tuple[Dataset, tuple[str, ...]]:
+def _schema_union(parts: Sequence[_Part], classes: tuple[str, ...]) -> tuple[Dataset, tuple[str, ...]]:
     """Describe the merged store, and say what is left out of it."""
     described = [part.dataset for part in parts]
     first, names = described[0], sorted({dataset.name for dataset in described})
@@ -185,14 +187,14 @@ def _unite(parts: Sequence[_Part], classes: tuple[str, ...]) -> tuple[Dataset, t
         name="+".join(sorted({part for name in names for part in name.split("+")})),
         frame_rate=rates.pop() if len(rates) == 1 else None,
         classes=classes,
-        columns=unite_columns(
+        columns=union_columns(
             [(str(part.store.path), part.dataset.columns) for part in parts], [n for n, add in added if add]
         ),
-        protocols=unite_protocols(described),
+        protocols=union_protocols(described),
         axis_map=_axis_map(described),
         confidence=first.confidence if alike else None,
         extras=tuple(extras),
-        tables=unite_tables([(str(part.store.path), part.dataset.tables) for part in parts]),
+        tables=union_tables([(str(part.store.path), part.dataset.tables) for part in parts]),
     )
     return united, tuple(left_out)
 

@@ -32,7 +32,7 @@ from skelconv.s2i.statistics import (
 )
 from skelconv.store import schema
 from skelconv.store.info import Provenance, SetAside, StoreError, StoreInfo
-from skelconv.store.publish import claim, publish
+from skelconv.store.publish import prepare_partial, refuse_existing
 from skelformats.errors import UnknownNameError
 from skelformats.reader import Column
 from skelformats.skeleton import load_skeleton
@@ -123,7 +123,7 @@ def encode_store(
         )
     # what can be refused is refused before the minutes of cleaning
     _check_choices(stream, persons, dtype)
-    claim(path, overwrite)
+    refuse_existing(path, overwrite)
     skeleton = load_skeleton(layout) if layout is not None else store.skeleton
     plan = make_plan(skeleton, size, align_corners)
     samples = pack_samples(store, chain, persons, None if layout is None else skeleton)
@@ -177,37 +177,42 @@ def write_s2i_store(
     _check_choices(stream, persons, dtype)
     check_samples(samples, plan)
     path = Path(path)
-    partial = claim(path, overwrite)
-    group = zarr.open_group(str(partial), mode="w", zarr_format=3)
-    unit = source.unit if find_chain(samples.chain).scaling == "none" else "1"
-    rows, columns = plan.size
-    array = schema.create_frame_array(
-        group,
-        IMAGE,
-        len(samples),
-        (3, rows, columns),
-        dtype,
-        ("channel", "row", "column"),
-        {"units": unit, "long_name": f"S2I image of the {stream} stream: rows are time, columns are joints"},
-        shard_frames=images_a_block(plan),
-        leading=SAMPLE,
-        chunk=1,
-    )
-    moments = ImageMoments(len(samples), rows * columns)
-    for first, images in encode_blocks(samples, plan, stream, threads=threads):
-        moments.add(first, images, threads)
-        array[first : first + len(images)] = images.astype(dtype, copy=False)
-        if progress is not None:
-            progress(len(images), len(images) * array.nbytes // len(samples))
-    _write_table(group, samples.table, source)
-    schema.write_labels(group, "channel", source.axes.names)
-    statistics = moments.pool()
-    assert statistics is not None  # there is at least one sample
-    info = _describe(samples, plan, source, stream, persons, dtype, unit, moments, command)
-    group.attrs.put({schema.ATTRIBUTE: info.to_attributes()})
-    schema.consolidate(partial)
-    stored = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
-    publish(partial, path, overwrite)
+    with prepare_partial(path, overwrite) as partial:
+        group = zarr.open_group(str(partial.store), mode="w", zarr_format=3)
+        unit = source.unit if find_chain(samples.chain).scaling == "none" else "1"
+        rows, columns = plan.size
+        array = schema.create_frame_array(
+            group,
+            schema.FrameArray(
+                IMAGE,
+                (3, rows, columns),
+                dtype,
+                ("channel", "row", "column"),
+                {
+                    "units": unit,
+                    "long_name": f"S2I image of the {stream} stream: rows are time, columns are joints",
+                },
+                leading=SAMPLE,
+                chunk=1,
+                shard=images_a_block(plan),
+            ),
+            len(samples),
+        )
+        moments = ImageMoments(len(samples), rows * columns)
+        for first, images in encode_blocks(samples, plan, stream, threads=threads):
+            moments.add(first, images, threads)
+            array[first : first + len(images)] = images.astype(dtype, copy=False)
+            if progress is not None:
+                progress(len(images), len(images) * array.nbytes // len(samples))
+        _write_table(group, samples.table, source)
+        schema.write_labels(group, "channel", source.axes.names)
+        statistics = moments.pool()
+        assert statistics is not None  # there is at least one sample
+        info = _describe(samples, plan, source, stream, persons, dtype, unit, moments, command)
+        group.attrs.put({schema.ATTRIBUTE: info.to_attributes()})
+        schema.consolidate(partial.store)
+        stored = sum(file.stat().st_size for file in partial.store.rglob("*") if file.is_file())
+        partial.publish()
     return S2ISummary(
         path=path,
         samples=len(samples),

@@ -39,7 +39,7 @@ class DamagedChunkError(StoreError):
 
 
 @dataclass(frozen=True)
-class Layout:
+class ChunkLayout:
     """Layout of an array of shape (N, *tail).
 
     Attributes
@@ -164,7 +164,7 @@ def crc_matches(payload: memoryview) -> bool:
     return bool(google_crc32c.value(body) == int.from_bytes(payload[-CRC_BYTES:], "little"))
 
 
-def parse_layout(metadata: Mapping[str, Any], where: str) -> Layout:
+def parse_layout(metadata: Mapping[str, Any], where: str) -> ChunkLayout:
     """Read the layout of an array from its metadata.
 
     Raises
@@ -200,7 +200,7 @@ def parse_layout(metadata: Mapping[str, Any], where: str) -> Layout:
     fill = _SPECIAL.get(fill, fill) if isinstance(fill, str) and not text else fill
     parse.expect(isinstance(fill, str if text else (int, float)), f"fill value {fill!r}", "text or a number")
     separator = (encoding.get("configuration") or {}).get("separator", "/")
-    return Layout(shape, dtype, chunk, shard, text, blosc, checksum, index_checksum, fill, separator)
+    return ChunkLayout(shape, dtype, chunk, shard, text, blosc, checksum, index_checksum, fill, separator)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
-"""Digests: of a motion, to find equal ones; of a plan, to know whether two runs would do the same."""
+"""Digests: of a motion, to find equal ones; of a plan, to know whether two runs do the same; of a file."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,3 +31,9 @@ def plan_digest(sources: Iterable[Source], settings: dict[str, Any]) -> str:
     for source in sources:
         digest.update(json.dumps([source.path, source.size, *source.members]).encode())
     return f"sha256:{digest.hexdigest()}"
+
+
+def file_digest(path: Path) -> str:
+    """Return BLAKE2b-128 of a file's bytes, as 32 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skelconv.store.chunk_layout import ABSENT, DamagedChunkError, Layout, crc_matches
+from skelconv.store.chunk_layout import ABSENT, ChunkLayout, DamagedChunkError, crc_matches
 from skelconv.store.info import StoreError
 
 CACHED_CHUNKS = 8
@@ -63,7 +63,7 @@ class DirectArray:
         Check the crc32c of every chunk that is decoded. That of a shard's index is always checked.
     """
 
-    def __init__(self, folder: Path, layout: Layout, verify: bool = False) -> None:
+    def __init__(self, folder: Path, layout: ChunkLayout, verify: bool = False) -> None:
         self.folder = folder
         self.layout = layout
         self.shape = layout.shape

@@ -14,7 +14,7 @@ import zarr
 
 from skelconv.store.digest import motion_digest
 from skelconv.store.info import Provenance, StoreError
-from skelconv.store.writer import DuplicateRecordingError, StoreWriter, write_store
+from skelconv.store.writer import Begun, DuplicateRecordingError, StoreWriter, WriteOptions, write_store
 from skelformats.reader import AxisMap, Clip, Column, Confidence, Dataset, Extra, Protocol, SideTable, Track
 
 DATASET = Dataset(
@@ -125,16 +125,17 @@ def test_a_joint_with_a_coordinate_that_is_no_number_is_missing(tmp_path: Path, 
 
 
 def test_a_continued_store_is_the_store_written_in_one_go(tmp_path: Path) -> None:
-    whole = StoreWriter(tmp_path / "whole", DATASET, extras=("color",), shard_frames=512)
+    options = WriteOptions(extras=("color",), shard_frames=512)
+    digests: list[dict[str, str]] = []
+    whole = StoreWriter(tmp_path / "whole", DATASET, options)
     for source, made in CLIPS:
         whole.append(made, source)
     whole.finish(PROVENANCE)
 
-    cut = StoreWriter(tmp_path / "cut", DATASET, extras=("color",), shard_frames=512)
+    cut = StoreWriter(tmp_path / "cut", DATASET, options, on_shard=digests.append)
     cut.append(CLIPS[0][1], "a.txt")
     cut.append(CLIPS[1][1], "b.txt")
-    again = StoreWriter(tmp_path / "cut", DATASET, extras=("color",), shard_frames=512)
-    again.resume(cut.shards, cut.table.rows(0))
+    again = StoreWriter(tmp_path / "cut", DATASET, options, Begun(digests, cut.table.rows(0)))
     for source, made in CLIPS[1:]:
         again.append(made, source)
     again.finish(PROVENANCE)
@@ -187,13 +188,14 @@ def test_side_tables_and_columns_of_arrays_are_stored(tmp_path: Path) -> None:
 
 
 def test_side_tables_survive_a_crash_without_repeating(tmp_path: Path) -> None:
-    cut = StoreWriter(tmp_path / "cut", SIDED, shard_frames=512)
+    digests: list[dict[str, str]] = []
+    cut = StoreWriter(tmp_path / "cut", SIDED, WriteOptions(shard_frames=512), on_shard=digests.append)
     for source, made in SIDED_CLIPS[:2]:
         before = cut.side_rows.sizes()
         cut.append(made, source)
-    again = StoreWriter(tmp_path / "cut", SIDED, shard_frames=512)
     nothing = dict.fromkeys(before, 0)
-    again.resume(cut.shards, cut.table.rows(0), cut.side_rows.rows(nothing, before))
+    begun = Begun(digests, cut.table.rows(0), cut.side_rows.rows(nothing, before))
+    again = StoreWriter(tmp_path / "cut", SIDED, WriteOptions(shard_frames=512), begun)
     for source, made in SIDED_CLIPS[1:]:
         again.append(made, source)
     again.finish(PROVENANCE)
