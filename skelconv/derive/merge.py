@@ -53,6 +53,13 @@ class _Part:
     def name(self) -> str:
         return self.store.info.dataset.name
 
+    def number(self, label: int, where: str) -> int:
+        """Return a label as the merged store counts it."""
+        try:
+            return self.classes(label)
+        except StoreError as error:
+            raise MergeError(f"{self.store.path}, {where}: {error}") from error
+
 
 def merge_stores(
     stores: Sequence[Store],
@@ -241,7 +248,7 @@ def _clips(parts: Sequence[_Part], united: Dataset) -> Iterator[tuple[str, Clip]
                     clip,
                     recording=part.prefix + clip.recording,
                     tracks=tracks,
-                    label=part.classes(clip.label),
+                    label=part.number(clip.label, f"recording {clip.recording}"),
                     splits={**splits, **clip.splits},
                     tables=tables,
                 ),
@@ -269,7 +276,7 @@ def _translated(table: SideTable, row: Any, part: _Part) -> dict[str, Any]:
     """Bring a row to the columns, class numbers and recording names of the merged store."""
     cells = fill_row(table.columns, row, {})
     if "label" in row:
-        cells["label"] = part.classes(int(row["label"]))
+        cells["label"] = part.number(int(row["label"]), f"side table {table.name}")
     if "recording" in row:
         cells["recording"] = f"{part.prefix}{row['recording']}"
     return cells

@@ -28,8 +28,13 @@ class Classes:
     numbers: tuple[int, ...]
 
     def __call__(self, label: int) -> int:
-        """Return the number of a class in the united list."""
-        return self.numbers[label] if label >= 0 else label
+        """Return the number of a class in the united list; raises `StoreError` for a class there is not."""
+        if label >= len(self.numbers):
+            raise StoreError(
+                f"found the label {label}, expected one from -1 to {len(self.numbers) - 1}, since the store "
+                f"names {len(self.numbers)} classes. Run `skelconv verify` on it, and ingest it again"
+            )
+        return self.numbers[label] if label >= 0 else -1
 
 
 def union_classes(lists: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[Classes]]:

@@ -246,7 +246,7 @@ class _Run:
         self._partial.publish()
         return info
 
-    def _set_aside(self, reason: str, line: int | None, recording: str | None = None) -> None:
+    def _set_aside(self, reason: str, line: int | None = None, recording: str | None = None) -> None:
         """Note a source that is set aside, or one ``recording`` of it."""
         if self._strict:
             what = "source" if recording is None else "recording"

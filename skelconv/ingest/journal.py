@@ -138,8 +138,8 @@ class Journal:
 
     def _entry(self, number: int, line: bytes) -> dict[str, Any]:
         # ["<16 digits>",{...}]
-        recorded, body = line[2:18], line[20:-1]
-        if _digest(body) != recorded:
+        body = line[20:-1]
+        if line != b'["%s",%s]' % (_digest(body), body):
             raise self._damaged(f"bytes in line {number} that are not those that were written")
         entry: dict[str, Any] = json.loads(body)
         return entry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,20 @@ def motion_digest(position: NDArray[np.float32]) -> str:
     Taken over the float32 values as little-endian bytes in C order, every NaN written as the one quiet NaN
     0x7fc00000: equal digests are equal motions, whatever their recording or frame numbers.
     """
+    return motion_digests(position, [0])[0]
+
+
+def motion_digests(position: NDArray[np.float32], starts: Sequence[int]) -> list[str]:
+    """Return `motion_digest` of each motion of (F, J, A) positions; motion n begins at frame starts[n]."""
     values = np.ascontiguousarray(position, "<f4")
-    values = np.where(np.isnan(values), np.float32("nan"), values).astype("<f4", copy=False)
-    return hashlib.blake2b(values.tobytes(), digest_size=8).hexdigest()
+    missing = np.isnan(values)
+    if missing.any():
+        values = np.where(missing, np.float32("nan"), values).astype("<f4", copy=False)
+    ends = [*starts[1:], len(values)]
+    return [
+        hashlib.blake2b(values[start:end].data, digest_size=8).hexdigest()
+        for start, end in zip(starts, ends, strict=True)
+    ]
 
 
 def plan_digest(sources: Iterable[Source], settings: dict[str, Any]) -> str:

@@ -10,14 +10,16 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.array_spec import ArrayConfigParams
 
 from skelconv.store.integrity import STORED, begin_seal, end_seal
+from skelformats.errors import SkelconvError
 from skelformats.reader import Column
 
 FORMAT_VERSION = 1
@@ -82,10 +84,11 @@ def type_name(code: str) -> str:
 
 
 def column_type(name: str) -> ColumnType:
-    """Return the code of a column's type: ``i4`` of ``int32``; raises ValueError where no column has it."""
-    if name not in COLUMN_TYPE_NAMES:
-        raise ValueError(f"found the data type {name}, expected one of {', '.join(COLUMN_TYPE_NAMES)}")
-    return next(kind.code for kind in _TYPES if kind.name == name)  # type: ignore[return-value]
+    """Return the code of a column's type: ``i4`` of ``int32``; raises `SkelconvError` where none has it."""
+    for kind in _TYPES:
+        if kind.name == name and kind.fill is not None:
+            return cast("ColumnType", kind.code)
+    raise SkelconvError(f"found a column of {name}, expected one of {', '.join(COLUMN_TYPE_NAMES)}")
 
 
 def column_fill(code: str) -> Any:
@@ -102,7 +105,7 @@ def wider_type(one: ColumnType, other: ColumnType) -> ColumnType:
     return "i8" if {one, other} == {"i4", "i8"} else "f8"
 
 
-_EVERY_CHUNK = {"write_empty_chunks": True}
+_EVERY_CHUNK: ArrayConfigParams = {"write_empty_chunks": True}
 """A chunk of nothing but fill value is stored too, so that an absent one is damage and not missing values."""
 
 
