@@ -134,8 +134,8 @@ class StoreInfo(_Part):
             return Skeleton.from_dict(self.skeleton)
         except (SkeletonError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise StoreError(
-                f"found a damaged skeleton in the attribute 'skelconv' ({error}), expected what docs/store.md "
-                "specifies. Fetch or ingest the store again"
+                f"found a damaged skeleton in the attribute 'skelconv' ({error}), expected what "
+                "docs/store.md specifies. Fetch or ingest the store again"
             ) from error
 
     def to_attributes(self) -> dict[str, Any]:

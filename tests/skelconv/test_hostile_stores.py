@@ -82,7 +82,10 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "shape true": (of("frame_index", shape=[True]), "found the shape"),
     "shape negative": (of("position", shape=[-1, 13, 3]), "found the shape"),
     "shape of no dimension": (of("sequence", shape=[], dimension_names=[]), "."),
-    "shape 2^40 in one array": (of("position", shape=[2**40, 13, 3]), r"2,731 in .* expected one"),
+    "shape 2^40 in one array": (
+        of("position", shape=[2**40, 13, 3]),
+        r"array position: found the shape .* bytes of files",
+    ),
     "shape 2^40 in all": (frames(2**40), r"found the shape .* bytes of files"),
     "shape 2^70": (frames(2**70), "found the shape"),
     "chunk 0": (of("label", chunk_grid__configuration__chunk_shape=[0]), "found the chunk shape"),
@@ -134,6 +137,14 @@ def test_hostile_metadata_is_refused_at_open(sound: Path, store: Path, name: str
         open_store(store)
     with pytest.raises(SkelconvError):
         verify(store)
+
+
+def is_found(store: Path) -> bool:
+    """Whether opening refuses the store, or `verify` finds something."""
+    try:
+        return not verify(store).ok
+    except SkelconvError:
+        return True
 
 
 class TestFiles:
@@ -199,12 +210,8 @@ class TestSeal:
             damaged = bytearray(kept)
             damaged[rng.integers(len(kept))] ^= 1 << int(rng.integers(8))
             file.write_bytes(damaged)
-            try:
-                assert not verify(store).ok
-            except SkelconvError as error:
-                assert str(store) in str(error)  # refused at open
-            finally:
-                file.write_bytes(kept)
+            assert is_found(store)
+            file.write_bytes(kept)
         assert verify(store).ok
 
     def test_the_digest_is_that_of_the_specification(self, store: Path) -> None:
