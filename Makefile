@@ -8,9 +8,10 @@ PROBE ?=
 RUN ?= runs/pretrain
 SEEDS ?= 0 1 2
 FUZZ ?= 100
+ATTACK ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-all pretrain test test-slow fuzz lint format bench docs clean
+.PHONY: help setup demo demo-all pretrain test test-slow fuzz attack lint format bench docs clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -64,6 +65,9 @@ test-slow: setup  ## the tests that take minutes each
 
 fuzz: setup  ## damaged files against every reader, FUZZ=100 times as long as the tests do
 	SKELCONV_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/skelformats -k "damage or mutated or fuzz"
+
+attack: setup  ## kills, two writers, damage, full disks, bit flips, hostile stores; prints one table (minutes)
+	$(BIN)/python -m tests.attack --scale $(ATTACK)
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -16,7 +16,7 @@ from skelconv.store.recording import Recording
 from skelconv.store.store import Store, open_store
 from skelconv.verify import verify
 from skelformats.errors import UnknownNameError
-from skelformats.reader import Column, Track
+from skelformats.reader import Clip, Column, Track
 from tests.skelconv.scenes import NTU25, body, recording
 from tests.skelconv.side_store import DATASET, clip, write
 from tests.skelconv.stores import CLASSES, dataset, store_of
@@ -85,30 +85,24 @@ class TestWhatIsCarriedOver:
         assert verify(cleaned.path).ok
 
     def test_a_person_made_of_two_bodies_has_only_what_they_share(self, tmp_path: Path) -> None:
-        first, second = (clip("take", seed).tracks[0] for seed in (1, 2))
-        half = len(first.frame_index) // 2
-        tracks = (
-            replace(cut(first, slice(0, half)), columns={"weight": 50.0, "betas": np.arange(3.0)}),
-            replace(
-                cut(second, slice(half, None)), columns={"weight": 60.0, "betas": np.arange(3.0)}, body="1"
-            ),
+        take = recording(body(range(20), 4), body(range(20, 45), 5), name="stitched")
+        tracks = tuple(
+            Track(
+                one.body,
+                one.frame_index,
+                one.position,
+                columns={"weight": 50.0 + number, "betas": np.arange(3.0)},
+            )
+            for number, one in enumerate(take.bodies)
         )
-        source = write(tmp_path / "raw.zarr", [replace(clip("take", 1), tracks=tracks)])
+        columns = (Column("weight", "f4", "kg"), Column("betas", "f8", "shape", (3,), ("beta",)))
+        whole = Clip("stitched", take.length, tracks, 0, {}, {"xsub": "train"})
+        source = write(tmp_path / "raw.zarr", [whole], replace(dataset(), columns=columns))
         clean_store(source, tmp_path / "clean.zarr", "ctrgcn")
         (person,) = open_store(tmp_path / "clean.zarr")
-        assert "+" in person.body
+        assert person.body == "4+5"
         assert np.isnan(person.row["weight"])
         np.testing.assert_array_equal(person.row["betas"], np.arange(3.0))
-
-
-def cut(track: Track, frames: slice) -> Track:
-    return replace(
-        track,
-        frame_index=track.frame_index[frames],
-        position=track.position[frames],
-        confidence=None if track.confidence is None else track.confidence[frames],
-        extras={name: values[frames] for name, values in track.extras.items()},
-    )
 
 
 class TestCleanStore:
