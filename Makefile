@@ -9,9 +9,10 @@ RUN ?= runs/pretrain
 SEEDS ?= 0 1 2
 FUZZ ?= 100
 MUTATIONS ?= 50000
+ATTACK ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-all pretrain test test-slow fuzz lint format bench docs clean
+.PHONY: help setup demo demo-all pretrain test test-slow fuzz attack lint format bench docs clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -66,6 +67,9 @@ test-slow: setup  ## the tests that take minutes each
 fuzz: setup  ## damaged files against every reader: MUTATIONS=50000 each, and the tests' targets FUZZ=100 times as long
 	$(BIN)/python -m tests.fuzzing --mutations $(MUTATIONS)
 	SKELCONV_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/skelformats -k "damage or mutated or fuzz"
+
+attack: setup  ## kills, two writers, damage, full disks, bit flips, hostile stores; prints one table (minutes)
+	$(BIN)/python -m tests.attack --scale $(ATTACK)
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .

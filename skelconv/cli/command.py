@@ -6,7 +6,9 @@ Exit codes: 0 done; 1 done, but something was set aside or found wrong; 2 not do
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -96,6 +98,31 @@ def progress(
             click.echo(f"{steps_done}/{total} {unit}, {rate:.0f} MB/s", err=True)
 
     yield log
+
+
+@contextmanager
+def stop_signals() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP end the block as Ctrl-C does: by `KeyboardInterrupt`.
+
+    A signal that is ignored, as SIGHUP is under nohup, stays ignored.
+    """
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.getsignal(getattr(signal, name)) for name in names}
+    taken = {name: old for name, old in before.items() if old is not signal.SIG_IGN}
+    # only the main thread may: elsewhere whoever runs the thread decides what a signal means
+    if threading.current_thread() is not threading.main_thread():
+        taken = {}
+    for name in taken:
+        signal.signal(getattr(signal, name), interrupt)
+    try:
+        yield
+    finally:
+        for name, old in taken.items():
+            signal.signal(getattr(signal, name), old)
 
 
 class CommaList(click.ParamType[tuple[str, ...]]):

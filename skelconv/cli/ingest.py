@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from skelconv.cli.command import (
     NaturalOrderGroup,
     RunInterruptedError,
     progress,
+    stop_signals,
 )
 from skelconv.ingest.executors import default_workers, open_executor
 from skelconv.store.schema import SHARD_FRAMES
@@ -143,36 +145,40 @@ _INGEST_OPTIONS: tuple[click.Parameter, ...] = (
 )
 
 
-def _ingest(
-    reader: Reader,
-    raw: Path,
-    out: Path,
-    workers: int | None,
-    scheduler: str | None,
-    limit: int | None,
-    dry_run: bool,
-    strict: bool,
-    overwrite: bool,
-    precision: float | None,
-    shard_frames: int,
-    quiet: bool,
-    extras: tuple[str, ...] = (),
-    **options: Any,
-) -> int:
+@dataclass(frozen=True)
+class _Asked:
+    """The options that every dataset's verb has; the others are the reader's own."""
+
+    workers: int | None
+    scheduler: str | None
+    limit: int | None
+    dry_run: bool
+    strict: bool
+    overwrite: bool
+    precision: float | None
+    shard_frames: int
+    quiet: bool
+
+
+def _ingest(reader: Reader, raw: Path, out: Path, extras: tuple[str, ...] = (), **options: Any) -> int:
     from skelconv.ingest.ingest import ingest as carry_out
     from skelconv.ingest.plan import make_plan
 
-    plan = make_plan(reader.name, raw.resolve(), TOOL, extras, options, limit, shard_frames, precision)
-    if dry_run:
+    asked = _Asked(**{field.name: options.pop(field.name) for field in fields(_Asked)})
+    plan = make_plan(
+        reader.name, raw.resolve(), TOOL, extras, options, asked.limit, asked.shard_frames, asked.precision
+    )
+    if asked.dry_run:
         click.echo(plan.describe(out))
         return DONE
-    count = default_workers() if workers is None else workers
+    count = default_workers() if asked.workers is None else asked.workers
     try:
         with (
-            open_executor(count, scheduler) as (executor, width),
-            progress(len(plan.sources), "sources", plan.size, quiet) as advance,
+            stop_signals(),
+            open_executor(count, asked.scheduler) as (executor, width),
+            progress(len(plan.sources), "sources", plan.size, asked.quiet) as advance,
         ):
-            summary = carry_out(plan, out, executor, width, overwrite, strict, advance)
+            summary = carry_out(plan, out, executor, width, asked.overwrite, asked.strict, advance)
     except KeyboardInterrupt:
         raise RunInterruptedError(
             "Interrupted. What was written is kept; to resume, run the same command again:\n"

@@ -15,7 +15,6 @@ from skelconv.store.recording import Recording
 from skelconv.store.store import Store, side_columns
 from skelformats.reader import Clip, Column, Confidence, Dataset, Extra, Protocol, SideTable, Track
 
-_DTYPES: dict[str, Any] = {"string": "string", "int32": "i4", "int64": "i8", "float32": "f4", "float64": "f8"}
 _OF_EVERY_STORE = frozenset({"sequence", *(column.name for column in schema.BASE_COLUMNS)})
 
 
@@ -53,16 +52,21 @@ def stored_clips(store: Store, dataset: Dataset) -> Iterator[tuple[str, Clip]]:
 
     ``dataset`` is what `stored_dataset` gave. Positions are those of the store: canonical axes.
     """
-    side: dict[str, list[dict[str, Any]]] = {
+    side = stored_side_rows(store, dataset)
+    for recording in store.recordings():
+        yield str(recording.row["source"]), _clip(recording, dataset, side)
+        side = {}
+
+
+def stored_side_rows(store: Store, dataset: Dataset) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of every side table, by table."""
+    return {
         table.name: [
             {str(key): value for key, value in row.items()}
             for row in store.table(table.name).to_dict("records")
         ]
         for table in dataset.tables
     }
-    for recording in store.recordings():
-        yield str(recording.row["source"]), _clip(recording, dataset, side)
-        side = {}
 
 
 def kept_derivation(made: Provenance) -> dict[str, Any]:
@@ -100,7 +104,7 @@ def _column(store: Store, array: str, name: str) -> Column:
     attributes = node.get("attributes") or {}
     return Column(
         name,
-        _DTYPES[node["data_type"]],
+        schema.column_type(node["data_type"]),
         str(attributes.get("long_name", "")),
         tuple(int(size) for size in node["shape"][1:]),
         tuple(node["dimension_names"][1:]),

@@ -12,16 +12,16 @@ from skelconv.derive.contents import kept_derivation, stored_clips, stored_datas
 from skelconv.derive.schema_union import (
     Classes,
     fill_row,
-    unite_classes,
-    unite_columns,
-    unite_protocols,
-    unite_tables,
+    union_classes,
+    union_columns,
+    union_protocols,
+    union_tables,
 )
 from skelconv.store import schema
 from skelconv.store.info import Provenance, StoreError, StoreInfo
 from skelconv.store.store import Store
 from skelconv.store.table import plain
-from skelconv.store.writer import write_store
+from skelconv.store.writer import WriteOptions, write_store
 from skelformats.reader import AxisMap, Clip, Dataset, SideTable, Track
 
 SHOWN = 5
@@ -52,6 +52,13 @@ class _Part:
     @property
     def name(self) -> str:
         return self.store.info.dataset.name
+
+    def number(self, label: int, where: str) -> int:
+        """Return a label as the merged store counts it."""
+        try:
+            return self.classes(label)
+        except StoreError as error:
+            raise MergeError(f"{self.store.path}, {where}: {error}") from error
 
 
 def merge_stores(
@@ -87,23 +94,25 @@ def merge_stores(
     _check_alike(stores)
     _check_names(stores, prefix)
     described = [stored_dataset(store) for store in stores]
-    classes, maps = unite_classes([dataset.classes for dataset in described])
+    classes, maps = union_classes([dataset.classes for dataset in described])
     parts = [
         _Part(store, dataset, renumber, f"{dataset.name}_" if prefix else "")
         for store, dataset, renumber in zip(stores, described, maps, strict=True)
     ]
-    united, left_out = _unite(parts, classes)
+    united, left_out = _schema_union(parts, classes)
     info = write_store(
         path,
         united,
         _clips(parts, united),
         _provenance(parts, left_out),
-        stores[0].skeleton,
-        (extra.name for extra in united.extras),
+        [extra.name for extra in united.extras],
         shard_frames,
         overwrite,
-        max((s.info.precision for s in stores if s.info.precision is not None), default=None),
-        canonical=True,
+        WriteOptions(
+            stores[0].skeleton,
+            precision=max((s.info.precision for s in stores if s.info.precision is not None), default=None),
+            canonical=True,
+        ),
     )
     return Merged(info, left_out)
 
@@ -163,7 +172,7 @@ def _check_names(stores: Sequence[Store], prefix: bool) -> None:
         seen.update(dict.fromkeys(names, store))
 
 
-def _unite(parts: Sequence[_Part], classes: tuple[str, ...]) -> tuple[Dataset, tuple[str, ...]]:
+def _schema_union(parts: Sequence[_Part], classes: tuple[str, ...]) -> tuple[Dataset, tuple[str, ...]]:
     """Describe the merged store, and say what is left out of it."""
     described = [part.dataset for part in parts]
     first, names = described[0], sorted({dataset.name for dataset in described})
@@ -185,14 +194,14 @@ def _unite(parts: Sequence[_Part], classes: tuple[str, ...]) -> tuple[Dataset, t
         name="+".join(sorted({part for name in names for part in name.split("+")})),
         frame_rate=rates.pop() if len(rates) == 1 else None,
         classes=classes,
-        columns=unite_columns(
+        columns=union_columns(
             [(str(part.store.path), part.dataset.columns) for part in parts], [n for n, add in added if add]
         ),
-        protocols=unite_protocols(described),
+        protocols=union_protocols(described),
         axis_map=_axis_map(described),
         confidence=first.confidence if alike else None,
         extras=tuple(extras),
-        tables=unite_tables([(str(part.store.path), part.dataset.tables) for part in parts]),
+        tables=union_tables([(str(part.store.path), part.dataset.tables) for part in parts]),
         # datasets that are cleaned differently have no published chain in common
         cleaning=first.cleaning if len({dataset.cleaning for dataset in described}) == 1 else "metric",
     )
@@ -241,7 +250,7 @@ def _clips(parts: Sequence[_Part], united: Dataset) -> Iterator[tuple[str, Clip]
                     clip,
                     recording=part.prefix + clip.recording,
                     tracks=tracks,
-                    label=part.classes(clip.label),
+                    label=part.number(clip.label, f"recording {clip.recording}"),
                     splits={**splits, **clip.splits},
                     tables=tables,
                 ),
@@ -269,7 +278,7 @@ def _translated(table: SideTable, row: Any, part: _Part) -> dict[str, Any]:
     """Bring a row to the columns, class numbers and recording names of the merged store."""
     cells = fill_row(table.columns, row, {})
     if "label" in row:
-        cells["label"] = part.classes(int(row["label"]))
+        cells["label"] = part.number(int(row["label"]), f"side table {table.name}")
     if "recording" in row:
         cells["recording"] = f"{part.prefix}{row['recording']}"
     return cells

@@ -14,7 +14,7 @@ from skelconv.derive.contents import kept_derivation, stored_clips, stored_datas
 from skelconv.store import schema
 from skelconv.store.info import Provenance, StoreInfo
 from skelconv.store.store import Store
-from skelconv.store.writer import write_store
+from skelconv.store.writer import WriteOptions, write_store
 from skelformats.reader import Clip, Extra
 from skelformats.skeleton import Skeleton, load_skeleton, match_joints
 
@@ -54,12 +54,10 @@ def remap_store(
         replace(dataset, skeleton=target.name),
         clips(),
         _provenance(store, target, joints),
-        target,
         store.info.extras,
         shard_frames,
         overwrite,
-        store.info.precision,
-        canonical=True,
+        WriteOptions(target, precision=store.info.precision, canonical=True),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from skelconv.store.info import StoreError
-from skelconv.store.schema import COLUMN_FILL
+from skelconv.store.schema import column_fill, wider_type
 from skelformats.reader import Column, Dataset, Protocol, SideTable
 
 _ADDED = {
@@ -28,11 +28,16 @@ class Classes:
     numbers: tuple[int, ...]
 
     def __call__(self, label: int) -> int:
-        """Return the number of a class in the united list."""
-        return self.numbers[label] if label >= 0 else label
+        """Return the number of a class in the united list; raises `StoreError` for a class there is not."""
+        if label >= len(self.numbers):
+            raise StoreError(
+                f"found the label {label}, expected one from -1 to {len(self.numbers) - 1}, since the store "
+                f"names {len(self.numbers)} classes. Run `skelconv verify` on it, and ingest it again"
+            )
+        return self.numbers[label] if label >= 0 else -1
 
 
-def unite_classes(lists: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[Classes]]:
+def union_classes(lists: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[Classes]]:
     """Unite lists of class names, in order of first appearance; case and spaces do not tell names apart.
 
     Returns the united list, and for each list how its numbers change. A name that a list holds twice stays
@@ -55,7 +60,7 @@ def unite_classes(lists: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], li
     return tuple(united), maps
 
 
-def unite_columns(
+def union_columns(
     stores: Sequence[tuple[str, Sequence[Column]]], added: Sequence[str] = ()
 ) -> tuple[Column, ...]:
     """Unite the columns of (store, columns), by name; ``added`` are columns that the union gets besides.
@@ -79,11 +84,11 @@ def unite_columns(
                     f"expected {known.shape} {known.dims} as in {origin}. "
                     "Ingest one of them with other options"
                 )
-            united[column.name] = replace(known, dtype=_wider(known.dtype, column.dtype))
+            united[column.name] = replace(known, dtype=wider_type(known.dtype, column.dtype))
     return tuple(united[name] for name in sorted(united))
 
 
-def unite_protocols(datasets: Sequence[Dataset]) -> tuple[Protocol, ...]:
+def union_protocols(datasets: Sequence[Dataset]) -> tuple[Protocol, ...]:
     """Unite official splits by name; each of them is what it was for the sequences of its own dataset."""
     texts: dict[str, dict[str, None]] = {}
     for dataset in datasets:
@@ -92,14 +97,14 @@ def unite_protocols(datasets: Sequence[Dataset]) -> tuple[Protocol, ...]:
     return tuple(Protocol(name, "; ".join(found)) for name, found in texts.items())
 
 
-def unite_tables(stores: Sequence[tuple[str, Sequence[SideTable]]]) -> tuple[SideTable, ...]:
-    """Unite side tables by name, their columns as `unite_columns` does."""
+def union_tables(stores: Sequence[tuple[str, Sequence[SideTable]]]) -> tuple[SideTable, ...]:
+    """Unite side tables by name, their columns as `union_columns` does."""
     texts = {table.name: table.description for _, tables in stores for table in tables}
     return tuple(
         SideTable(
             name,
             text,
-            unite_columns(
+            union_columns(
                 [(store, table.columns) for store, tables in stores for table in tables if table.name == name]
             ),
         )
@@ -115,17 +120,9 @@ def fill_row(columns: Sequence[Column], row: Mapping[str, Any], given: Mapping[s
         if value is None:
             value = given.get(column.name)
         if value is None:
-            fill = COLUMN_FILL[column.dtype]
+            fill = column_fill(column.dtype)
             value = np.full(column.shape, fill, object).tolist() if column.shape else fill
         elif column.dtype == "string" and not column.shape:
             value = str(value)
         cells[column.name] = value
     return cells
-
-
-def _wider(one: Any, other: Any) -> Any:
-    if one == other:
-        return one
-    if "string" in (one, other):
-        return "string"
-    return "i8" if {one, other} == {"i4", "i8"} else "f8"

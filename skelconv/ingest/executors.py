@@ -6,12 +6,16 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 
 from skelformats.errors import SkelconvError
+
+GRACE_SECONDS = 0.5
+"""How long a worker outlives SIGTERM, so that its parent hears it first."""
 
 
 class SchedulerError(SkelconvError):
@@ -76,14 +80,26 @@ def _dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
 
 
 def _follow_parent() -> None:
-    """Make a worker leave interrupts to its parent, and end when its parent is gone.
+    """Make a worker leave signals to its parent, and end when its parent is gone.
+
+    Batch systems send SIGTERM to every process of a job: a worker that ended at once would be taken for a
+    broken one before the parent had heard the signal itself. It must end in the end, since a pool that breaks
+    ends its workers so.
 
     A worker of a killed parent would wait for its next task for ever, since it holds both ends of the queue.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_later)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_later(number: int, frame: object) -> None:
+    time.sleep(GRACE_SECONDS)
+    os._exit(1)
 
 
 def _end_with(sentinel: int) -> None:

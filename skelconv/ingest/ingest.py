@@ -15,11 +15,12 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-from skelconv.ingest.journal import Journal, Note
-from skelconv.ingest.plan import Plan
+from skelconv.ingest.journal import Entry, Journal, JournalError, Note
+from skelconv.ingest.plan import IngestPlan
 from skelconv.store.info import Provenance, SetAside, StoreInfo
-from skelconv.store.publish import publish, refuse_existing, remove
-from skelconv.store.writer import DuplicateRecordingError, StoreWriter
+from skelconv.store.publish import Partial, lock_partial
+from skelconv.store.text import UnstorableTextError, printable
+from skelconv.store.writer import DamagedPartialError, DuplicateRecordingError, StoreWriter, WriteOptions
 from skelformats.errors import FormatError, SkelconvError
 from skelformats.reader import Clip, ReadOptions, Refused, Source, find_reader
 
@@ -27,8 +28,6 @@ BATCH_BYTES = 4_000_000
 BATCH_SOURCES = 64
 WINDOW_PER_WORKER = 3
 """Batches in flight a worker: enough to keep it busy, few enough to bound the memory."""
-
-JOURNAL = "journal.jsonl"
 
 Advance = Callable[[int, int], None]
 
@@ -93,7 +92,7 @@ class Summary:
 
 
 def ingest(
-    plan: Plan,
+    plan: IngestPlan,
     out: str | Path,
     executor: Executor | None = None,
     workers: int = 1,
@@ -119,18 +118,27 @@ def ingest(
     Raises
     ------
     StoreError
-        ``out`` exists, or an unfinished ingest of another plan is in the way.
-    FormatError
-        With ``strict``: the first source that could not be read.
+        ``out`` exists, or what an earlier run left is damaged or of another plan, or there is no room.
+    StoreLockedError
+        Another process writes ``out``.
     IngestError
-        A worker died.
+        A worker died, nothing could be stored, or, with ``strict``, a source could not be read.
     """
-    out = Path(out)
-    partial = out.with_name(out.name + ".partial")
-    _clear_the_way(out, partial, overwrite, plan.digest)
-    partial.mkdir(parents=True, exist_ok=True)
-    run = _Run(plan, partial, strict)
-    began = time.perf_counter()
+    options = plan.write_options()  # refused before anything is written
+    with lock_partial(Path(out), overwrite) as partial:
+        try:
+            run = _Run(plan, options, partial, strict)
+        except (JournalError, DamagedPartialError):
+            # an interrupted --overwrite resumes like any other run, where that is possible
+            if not overwrite:
+                raise
+            partial.clear()
+            run = _Run(plan, options, partial, strict)
+        return _carry_out(run, executor, workers, advance)
+
+
+def _carry_out(run: _Run, executor: Executor | None, workers: int, advance: Advance | None) -> Summary:
+    plan, began = run.plan, time.perf_counter()
     done, todo = plan.sources[: run.resumed_at], plan.sources[run.resumed_at :]
     if advance is not None and done:
         advance(len(done), sum(source.size for source in done))
@@ -138,9 +146,7 @@ def ingest(
         run.take(parsed)
         if advance is not None:
             advance(1, source.size)
-    info = run.finish()
-    publish(run.store, out, overwrite)
-    remove(partial)
+    info = run.publish()
     return Summary(info, time.perf_counter() - began, sum(source.size for source in todo), len(done))
 
 
@@ -167,50 +173,50 @@ def parse_batch(dataset: str, root: Path, sources: Sequence[Source], options: Re
 class _Run:
     """One run of an ingest: the writer, the journal, and what was set aside so far."""
 
-    def __init__(self, plan: Plan, partial: Path, strict: bool) -> None:
-        self._plan = plan
+    def __init__(self, plan: IngestPlan, options: WriteOptions, partial: Partial, strict: bool) -> None:
+        self.plan = plan
+        self._partial = partial
         self._strict = strict
-        self._journal = Journal(partial / JOURNAL)
-        progress = self._journal.begin(plan.digest, plan.settings())
-        self.store = partial / "store"
+        self._journal = Journal(partial.journal)
+        progress = self._journal.begin(plan)
         self.resumed_at = self._at = self._recorded_at = progress.source
         self._recorded_rows = len(progress.rows)
         self._notes = list(progress.notes)
         self._writer = StoreWriter(
-            self.store,
-            plan.dataset_info,
-            extras=plan.options.extras,
-            shard_frames=plan.shard_frames,
-            precision=plan.precision,
-            on_shard=self._record_shard,
+            partial.store, plan.dataset_info, options, progress.begun(), self._record_shard
         )
-        self._writer.resume(progress.shards, progress.rows, progress.side_rows)
         self._recorded_side = self._finished_side = self._writer.side_rows.sizes()
 
     def take(self, parsed: Parsed) -> None:
         """Append the next source in plan order, or set it aside."""
-        source = self._plan.sources[self._at]
+        source = self.plan.sources[self._at]
         if parsed.problem is not None:
             self._set_aside(parsed.problem, parsed.line)
+        elif self.plan.stamp(source) != self.plan.stamps[self._at]:
+            parsed = Parsed()
+            self._set_aside(
+                f"{source.path}: found it changed since this run began, expected raw files that stay as they "
+                "are. Ingest again when they do"
+            )
         for refused in parsed.refused:
             self._set_aside(refused.reason, refused.line, refused.recording)
         for clip in parsed.clips:
             if not clip.tracks:
-                self._notes.append(Note(self._at, "empty", clip.recording))
+                self._notes.append(Note(self._at, "empty", printable(clip.recording)))
                 continue
             try:
                 self._writer.append(clip, source.path)
-            except DuplicateRecordingError as error:
+            except (DuplicateRecordingError, UnstorableTextError) as error:
                 self._set_aside(str(error), None, clip.recording if len(parsed.clips) > 1 else None)
         self._at += 1
         self._finished_side = self._writer.side_rows.sizes()
 
-    def finish(self) -> StoreInfo:
-        """Complete the store, unpublished."""
-        plan = self._plan
+    def publish(self) -> StoreInfo:
+        """Complete the store and publish it."""
+        plan = self.plan
         set_aside = tuple(
             SetAside(
-                source=plan.sources[note.source].path,
+                source=printable(plan.sources[note.source].path),
                 reason=note.text,
                 line=note.line,
                 recording=note.recording,
@@ -219,12 +225,14 @@ class _Run:
             if note.kind == "set_aside"
         )
         if not len(self._writer.table):
+            # nothing is worth keeping, and what would be kept would be in the way of another try
+            self._partial.clear()
             first = set_aside[0].reason if set_aside else "no recording has a body in it"
             raise IngestError(
                 f"{plan.root}: found nothing to store in {len(plan.sources)} sources, expected at least one "
                 f"body; the first: {first}"
             )
-        return self._writer.finish(
+        info = self._writer.finish(
             Provenance(
                 tool=plan.tool,
                 command=plan.command(),
@@ -235,33 +243,37 @@ class _Run:
                 empty=tuple(note.text for note in self._notes if note.kind == "empty"),
             )
         )
+        self._partial.publish()
+        return info
 
-    def _set_aside(self, reason: str, line: int | None, recording: str | None = None) -> None:
+    def _set_aside(self, reason: str, line: int | None = None, recording: str | None = None) -> None:
         """Note a source that is set aside, or one ``recording`` of it."""
         if self._strict:
             what = "source" if recording is None else "recording"
-            raise IngestError(f"{reason}. Stopped because of --strict; without it the {what} is set aside")
-        self._notes.append(Note(self._at, "set_aside", reason, line, recording))
+            raise IngestError(
+                f"{printable(reason)}. Stopped because of --strict; without it the {what} is set aside"
+            )
+        self._notes.append(
+            Note(
+                self._at,
+                "set_aside",
+                printable(reason),
+                line,
+                None if recording is None else printable(recording),
+            )
+        )
 
-    def _record_shard(self) -> None:
+    def _record_shard(self, digests: dict[str, str]) -> None:
         """Write down what is new up to the source being read, which will be read again after a crash."""
         table = self._writer.table
         notes = [note for note in self._notes if self._recorded_at <= note.source < self._at]
         side = self._writer.side_rows.rows(self._recorded_side, self._finished_side)
-        self._journal.record(self._writer.shards, self._at, table.rows(self._recorded_rows), side, notes)
+        stamps = self.plan.stamps[self._recorded_at : self._at + 1]
+        rows = table.rows(self._recorded_rows)
+        self._journal.record(Entry(digests, self._at, stamps, rows, side, notes))
         self._recorded_side = self._finished_side
         self._recorded_rows = len(table)
         self._recorded_at = self._at
-
-
-def _clear_the_way(out: Path, partial: Path, overwrite: bool, digest: str) -> None:
-    """Refuse a store that exists; remove what an earlier run left behind and nobody needs."""
-    if out.exists() and not (partial / "store").exists():
-        remove(partial)  # killed between publishing and tidying up
-    refuse_existing(out, overwrite)
-    # an interrupted --overwrite resumes like any other run, when it is of the same plan
-    if overwrite and not Journal(partial / JOURNAL).belongs_to(digest):
-        remove(partial)
 
 
 def _batches(sources: Sequence[Source]) -> Iterator[list[Source]]:
@@ -278,7 +290,7 @@ def _batches(sources: Sequence[Source]) -> Iterator[list[Source]]:
 
 
 def _parse_in_order(
-    plan: Plan, sources: Sequence[Source], executor: Executor | None, workers: int
+    plan: IngestPlan, sources: Sequence[Source], executor: Executor | None, workers: int
 ) -> Iterator[tuple[Source, Parsed]]:
     """Yield each source with what came of it, in plan order, with a bounded number in flight."""
     if executor is None:

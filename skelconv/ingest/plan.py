@@ -9,6 +9,8 @@ from typing import Any
 
 from skelconv.store import schema
 from skelconv.store.digest import plan_digest
+from skelconv.store.text import printable
+from skelconv.store.writer import WriteOptions
 from skelformats.errors import SkelconvError
 from skelformats.reader import Dataset, Reader, ReadOptions, Source, find_reader
 
@@ -18,7 +20,7 @@ class PlanError(SkelconvError):
 
 
 @dataclass(frozen=True)
-class Plan:
+class IngestPlan:
     """Everything the bytes of a store depend on.
 
     Two runs of one plan give the same store, whatever their number of workers or interruptions.
@@ -34,10 +36,29 @@ class Plan:
     limit: int | None = None
     dataset_info: Dataset = field(init=False)
     digest: str = field(init=False)
+    stamps: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    """Of each source: its time of modification in ns, the latest of its files; -1 where one is not there.
+
+    Not part of the digest: the bytes of the store do not depend on it.
+    """
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dataset_info", self.reader.dataset_of(self.root, self.options))
         object.__setattr__(self, "digest", plan_digest(self.sources, self.settings()))
+        object.__setattr__(self, "stamps", tuple(map(self.stamp, self.sources)))
+
+    def stamp(self, source: Source) -> int:
+        """Return the time of modification of a source as it is now."""
+        try:
+            return max((self.root / name).stat().st_mtime_ns for name in (source.path, *source.members))
+        except (OSError, ValueError):
+            return -1
+
+    def write_options(self) -> WriteOptions:
+        """Return how the store is written; raises `StoreError` where none can be written so."""
+        return WriteOptions(
+            extras=self.options.extras, shard_frames=self.shard_frames, precision=self.precision
+        )
 
     def settings(self) -> dict[str, Any]:
         """Return what besides the source list decides the store's bytes, as plain data."""
@@ -64,7 +85,7 @@ class Plan:
 
     def describe(self, out: Path) -> str:
         """Say what would be read and written: the text of ``--dry-run``."""
-        shown = [f"    {source.path}  ({source.size:,} bytes)" for source in self.sources[:5]]
+        shown = [f"    {printable(source.path)}  ({source.size:,} bytes)" for source in self.sources[:5]]
         if len(self.sources) > len(shown):
             shown.append(f"    ... and {len(self.sources) - len(shown):,} more")
         return "\n".join(
@@ -105,7 +126,7 @@ def make_plan(
     limit: int | None = None,
     shard_frames: int = schema.SHARD_FRAMES,
     precision: float | None = None,
-) -> Plan:
+) -> IngestPlan:
     """Look for the sources of ``dataset`` below ``root`` and plan their ingest.
 
     Only names and sizes are read.
@@ -130,7 +151,7 @@ def make_plan(
         )
     if limit is not None:
         sources = sources[:limit]
-    return Plan(dataset, root, tuple(sources), checked, shard_frames, precision, tool, limit)
+    return IngestPlan(dataset, root, tuple(sources), checked, shard_frames, precision, tool, limit)
 
 
 def _plain(value: Any) -> Any:

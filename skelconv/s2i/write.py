@@ -32,7 +32,7 @@ from skelconv.s2i.statistics import (
 )
 from skelconv.store import schema
 from skelconv.store.info import Provenance, SetAside, StoreError, StoreInfo
-from skelconv.store.publish import claim, publish
+from skelconv.store.publish import prepare_partial, refuse_existing
 from skelformats.reader import Column
 from skelformats.skeleton import load_skeleton
 
@@ -119,7 +119,7 @@ def encode_store(
         )
     # what can be refused is refused before the minutes of cleaning
     channel_names(store.info, options.third)
-    claim(path, options.overwrite)
+    refuse_existing(path, options.overwrite)
     skeleton = load_skeleton(options.layout) if options.layout is not None else store.skeleton
     plan = make_plan(skeleton, options.size, options.align_corners)
     target = None if options.layout is None else skeleton
@@ -163,39 +163,42 @@ def write_s2i_store(
     check_samples(samples, plan)
     channels = channel_names(source, samples.third)
     path = Path(path)
-    partial = claim(path, options.overwrite)
-    group = zarr.open_group(str(partial), mode="w", zarr_format=3)
-    unit = source.unit if find_chain(samples.chain).scaling == "none" else "1"
-    array = schema.create_frame_array(
-        group,
-        IMAGE,
-        len(samples),
-        (3, *plan.size),
-        options.dtype,
-        ("channel", "row", "column"),
-        {
-            "units": unit,
-            "long_name": f"S2I image of the {options.stream} stream: rows are time, columns are joints",
-        },
-        shard_frames=images_a_block(plan),
-        leading=SAMPLE,
-        chunk=1,
-    )
-    moments = ImageMoments(len(samples), plan.size[0] * plan.size[1])
-    for first, images in encode_blocks(samples, plan, options.stream, threads=options.threads):
-        moments.add(first, images, options.threads)
-        array[first : first + len(images)] = images.astype(options.dtype, copy=False)
-        if progress is not None:
-            progress(len(images), len(images) * array.nbytes // len(samples))
-    _write_table(group, samples.table, source)
-    schema.write_labels(group, "channel", channels)
-    statistics = moments.pool()
-    assert statistics is not None  # there is at least one sample
-    info = _describe(samples, plan, source, options, unit, moments)
-    group.attrs.put({schema.ATTRIBUTE: info.to_attributes()})
-    schema.consolidate(partial)
-    stored = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
-    publish(partial, path, options.overwrite)
+    with prepare_partial(path, options.overwrite) as partial:
+        group = zarr.open_group(str(partial.store), mode="w", zarr_format=3)
+        unit = source.unit if find_chain(samples.chain).scaling == "none" else "1"
+        array = schema.create_frame_array(
+            group,
+            schema.FrameArray(
+                IMAGE,
+                (3, *plan.size),
+                options.dtype,
+                ("channel", "row", "column"),
+                {
+                    "units": unit,
+                    "long_name": f"S2I image of the {options.stream} stream: rows are time, columns are "
+                    "joints",
+                },
+                leading=SAMPLE,
+                chunk=1,
+                shard=images_a_block(plan),
+            ),
+            len(samples),
+        )
+        moments = ImageMoments(len(samples), plan.size[0] * plan.size[1])
+        for first, images in encode_blocks(samples, plan, options.stream, threads=options.threads):
+            moments.add(first, images, options.threads)
+            array[first : first + len(images)] = images.astype(options.dtype, copy=False)
+            if progress is not None:
+                progress(len(images), len(images) * array.nbytes // len(samples))
+        _write_table(group, samples.table, source)
+        schema.write_labels(group, "channel", channels)
+        statistics = moments.pool()
+        assert statistics is not None  # there is at least one sample
+        info = _describe(samples, plan, source, options, unit, moments)
+        group.attrs.put({schema.ATTRIBUTE: info.to_attributes()})
+        schema.consolidate(partial.store)
+        stored = sum(file.stat().st_size for file in partial.store.rglob("*") if file.is_file())
+        partial.publish()
     return S2ISummary(
         path=path,
         samples=len(samples),

@@ -18,8 +18,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.core.sync import sync
 
-from skelconv.store.chunk_layout import UnknownLayoutError, parse_layout
+from skelconv.store.chunk_layout import ChunkLayout, UnknownLayoutError, parse_layout
 from skelconv.store.info import StoreError
 from skelconv.store.location import Location
 from skelconv.store.shards import DirectArray
@@ -51,14 +52,14 @@ def open_array(
     name: str,
     metadata: Mapping[str, Any],
     backend: Backend = "auto",
-    verify: bool = False,
+    verify: bool = True,
 ) -> ArrayReader:
     """Open one array of the store at ``location``, whose metadata is known; touches no chunk.
 
     Parameters
     ----------
     verify
-        Let the direct reader check the crc32c of every chunk; zarr always does.
+        Check the crc32c of every chunk that is read. zarr always does.
 
     Raises
     ------
@@ -95,6 +96,7 @@ class ZarrArray:
         self._text = metadata.get("data_type") == "string"
         self._location = location
         self._name = name
+        self._layout = _complete_layout(metadata)
         self._opened: tuple[int, zarr.Array[Any]] | None = None
         self.dtype = np.dtype(object) if self._text else self._array().dtype
 
@@ -102,7 +104,8 @@ class ZarrArray:
         """Return rows ``start`` to ``stop``."""
         try:
             values = np.asarray(self._array()[start:stop])
-        except (ValueError, RuntimeError, OSError) as error:
+            self._expect_chunks(start, stop, values)
+        except (ValueError, RuntimeError, OSError, MemoryError) as error:
             raise StoreError(
                 f"{self._location.text}, array {self._name}: found damage in rows {start} to {stop} "
                 f"({error}), expected them as written. Run `skelconv verify`, then fetch or ingest the "
@@ -116,12 +119,47 @@ class ZarrArray:
         """Return the whole array."""
         return self.read(0, self.shape[0])
 
+    def _expect_chunks(self, start: int, stop: int, values: NDArray[Any]) -> None:
+        """Raise `StoreError` where a file is absent that must be there: zarr takes it for fill value."""
+        layout = self._layout
+        if layout is None:
+            return
+        rows = layout.chunk * layout.chunks_a_file
+        for file in range(start // rows, -(-stop // rows)) if stop > start else ():
+            low, high = max(start, file * rows) - start, min(stop, (file + 1) * rows) - start
+            if _is_fill(values[low:high], layout.fill) and not self._exists(layout.key(file)):
+                raise StoreError(
+                    f"{self._location.text}, array {self._name}: found no file {layout.key(file)}, expected "
+                    "a shard or chunk, as every one was stored. Fetch or ingest the store again"
+                )
+
+    def _exists(self, key: str) -> bool:
+        if self._location.folder is not None:
+            return (self._location.folder / self._name / key).exists()
+        path = self._array().store_path / key
+        return bool(sync(path.store.exists(path.path)))
+
     def _array(self) -> zarr.Array[Any]:
         # Opened anew in a forked process: connections to remote stores do not survive a fork.
         if self._opened is None or self._opened[0] != os.getpid():
             array = zarr.open_array(self._location.target, path=self._name, mode="r", zarr_format=3)
             self._opened = (os.getpid(), array)
         return self._opened[1]
+
+
+def _complete_layout(metadata: Mapping[str, Any]) -> ChunkLayout | None:
+    """Return the layout of an array of which every chunk is stored, else None."""
+    try:
+        layout = parse_layout(metadata, "")
+    except UnknownLayoutError:
+        return None
+    return layout if layout.complete else None
+
+
+def _is_fill(values: NDArray[Any], fill: Any) -> bool:
+    if values.dtype.kind == "f" and fill != fill:  # NaN
+        return bool(np.isnan(values).all())
+    return bool((values == fill).all())
 
 
 class ResidentArray:

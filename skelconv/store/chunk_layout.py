@@ -19,6 +19,7 @@ from numcodecs import Blosc, VLenUTF8
 from numpy.typing import NDArray
 
 from skelconv.store.info import StoreError
+from skelconv.store.integrity import STORED
 
 CRC_BYTES = 4
 ABSENT = 2**64 - 1
@@ -39,7 +40,7 @@ class DamagedChunkError(StoreError):
 
 
 @dataclass(frozen=True)
-class Layout:
+class ChunkLayout:
     """Layout of an array of shape (N, *tail).
 
     Attributes
@@ -58,6 +59,8 @@ class Layout:
         Whether a shard's index is followed by its crc32c.
     fill
         Value of every element of an absent chunk.
+    complete
+        Whether every chunk is stored, so that an absent one is damage and not fill value.
     separator
         What stands between the coordinates in the key of a chunk.
     """
@@ -71,6 +74,7 @@ class Layout:
     checksum: bool
     index_checksum: bool
     fill: Any
+    complete: bool
     separator: str
 
     @property
@@ -102,10 +106,6 @@ class Layout:
         """Path of a chunk or shard file within the array's folder."""
         return self.separator.join(["c", str(file), *("0" for _ in self.tail)])
 
-    def filled(self) -> NDArray[Any]:
-        """A chunk of nothing but fill value."""
-        return np.full((self.chunk, *self.tail), self.fill, self.dtype)
-
     def check(self, payload: memoryview) -> bool:
         """Whether the stored checksum is that of the payload; true where there is none."""
         return not self.checksum or crc_matches(payload)
@@ -122,6 +122,8 @@ class Layout:
         if self.text:
             return self._decode_text(_unpack(body) if self.blosc else body)
         if self.blosc:
+            # checked before anything is allocated for it
+            self._expect_size(_blosc_size(body))
             out = np.empty((self.chunk, *self.tail), self.dtype)
             self.decode_into(payload, out)
             return out
@@ -139,7 +141,7 @@ class Layout:
         _decompress(body, out)
 
     def _expect_size(self, found: int) -> None:
-        expected = self.chunk * int(np.prod(self.tail)) * self.dtype.itemsize
+        expected = self.chunk * math.prod(self.tail) * self.dtype.itemsize
         if found != expected:
             raise DamagedChunkError(f"found {found} bytes of values, expected {expected}")
 
@@ -164,7 +166,7 @@ def crc_matches(payload: memoryview) -> bool:
     return bool(google_crc32c.value(body) == int.from_bytes(payload[-CRC_BYTES:], "little"))
 
 
-def parse_layout(metadata: Mapping[str, Any], where: str) -> Layout:
+def parse_layout(metadata: Mapping[str, Any], where: str) -> ChunkLayout:
     """Read the layout of an array from its metadata.
 
     Raises
@@ -172,7 +174,16 @@ def parse_layout(metadata: Mapping[str, Any], where: str) -> Layout:
     UnknownLayoutError
         The array is laid out in another way; says in which.
     """
-    parse = _Parser(where)
+    try:
+        return _parse(metadata, _Parser(where))
+    except (AttributeError, TypeError, ValueError, KeyError, IndexError) as error:
+        raise UnknownLayoutError(
+            f"{where}: found metadata that does not read as an array's ({error}), expected what "
+            "docs/store.md specifies. Fetch or ingest the store again"
+        ) from error
+
+
+def _parse(metadata: Mapping[str, Any], parse: _Parser) -> ChunkLayout:
     shape = tuple(int(n) for n in metadata.get("shape", ()))
     parse.expect(len(shape) >= 1, "a shape without dimensions", "one or more")
     kind = metadata.get("data_type")
@@ -200,7 +211,11 @@ def parse_layout(metadata: Mapping[str, Any], where: str) -> Layout:
     fill = _SPECIAL.get(fill, fill) if isinstance(fill, str) and not text else fill
     parse.expect(isinstance(fill, str if text else (int, float)), f"fill value {fill!r}", "text or a number")
     separator = (encoding.get("configuration") or {}).get("separator", "/")
-    return Layout(shape, dtype, chunk, shard, text, blosc, checksum, index_checksum, fill, separator)
+    parse.expect(separator in ("/", "."), f"the separator {separator!r}", "'/' or '.'")
+    complete = (metadata.get("attributes") or {}).get(STORED) is True
+    return ChunkLayout(
+        shape, dtype, chunk, shard, text, blosc, checksum, index_checksum, fill, complete, separator
+    )
 
 
 @dataclass(frozen=True)
@@ -218,7 +233,7 @@ class _Parser:
         """Rows along the first dimension of a grid that does not cut the other dimensions."""
         self.expect(grid.get("name") == "regular", f"the chunk grid {grid.get('name')!r}", "'regular'")
         chunk = tuple((grid.get("configuration") or {}).get("chunk_shape") or ())
-        whole = len(chunk) == len(shape) and chunk[1:] == shape[1:] and chunk[0] > 0
+        whole = len(chunk) == len(shape) and chunk[1:] == shape[1:] and 0 < chunk[0] < 2**62
         self.expect(whole, f"chunks {chunk} of an array {shape}", "chunks along the first dimension only")
         return int(chunk[0])
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from skelconv.store.schema import FORMAT_VERSION
 from skelformats.errors import SkelconvError
 from skelformats.reader import AxisMap, Dataset
-from skelformats.skeleton import Skeleton
+from skelformats.skeleton import Skeleton, SkeletonError
 
 SHOWN = 10
 """Sources set aside that a summary shows."""
@@ -127,8 +127,20 @@ class StoreInfo(_Part):
     provenance: Provenance
 
     def layout(self) -> Skeleton:
-        """Return the joint layout that the store embeds; no look-up by name is needed."""
-        return Skeleton.from_dict(self.skeleton)
+        """Return the joint layout that the store embeds; no look-up by name is needed.
+
+        Raises
+        ------
+        StoreError
+            It is not a joint layout.
+        """
+        try:
+            return Skeleton.from_dict(self.skeleton)
+        except (SkeletonError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise StoreError(
+                f"found a damaged skeleton in the attribute 'skelconv' ({error}), expected what "
+                "docs/store.md specifies. Fetch or ingest the store again"
+            ) from error
 
     def to_attributes(self) -> dict[str, Any]:
         """Return plain data for the store's root attributes."""

@@ -5,6 +5,7 @@ A store is a folder, or a URL (``s3://``, ``https://``, ...) that zarr reaches t
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import orjson
 import zarr
 
 from skelconv.store.info import StoreError
+from skelconv.store.metadata_checks import check_files, check_node
 
 METADATA = "zarr.json"
 
@@ -77,18 +79,38 @@ def read_metadata(location: Location) -> Metadata:
         nodes = consolidated["metadata"]
     else:
         nodes = array_files(folder)
-    arrays = {name: node for name, node in nodes.items() if node.get("node_type") == "array"}
-    return Metadata(root.get("attributes") or {}, arrays)
+    arrays = {}
+    for name, node in nodes.items():
+        if not isinstance(node, dict):
+            raise StoreError(
+                f"{location.text}, array {name!r}: found metadata that is not an object, expected that of an "
+                "array. Fetch or ingest the store again"
+            )
+        if node.get("node_type") == "array":
+            check_node(name, node, location.text)
+            if not check_files(folder, name, node, location.text):
+                _expect_zarr_reads(location, name)
+            arrays[name] = node
+    attributes = root.get("attributes") or {}
+    if not isinstance(attributes, dict):
+        raise StoreError(
+            f"{location.text}: found root attributes that are not an object, expected those of a store. "
+            "Fetch or ingest the store again"
+        )
+    return Metadata(attributes, arrays)
 
 
 def array_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Read the ``zarr.json`` of every node directly below ``folder``, by its name."""
+    """Read the ``zarr.json`` of every node directly below ``folder``, by its name; raises `StoreError`."""
     return {file.parent.name: read_json(file) for file in sorted(folder.glob(f"*/{METADATA}"))}
 
 
 def read_json(file: Path) -> dict[str, Any]:
     """Read one ``zarr.json``; raises `StoreError` where it is not a JSON object of Zarr format 3."""
     try:
+        # a pipe would keep a reader waiting
+        if not file.is_file():
+            raise OSError(errno.EINVAL, "not a file")
         content = orjson.loads(file.read_bytes())
     except OSError as error:
         raise StoreError(
@@ -102,6 +124,17 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("zarr_format") != 3:
         raise StoreError(f"{file}: found something else, expected the metadata of a Zarr format 3 node")
     return content
+
+
+def _expect_zarr_reads(location: Location, name: str) -> None:
+    """Raise `StoreError` for an array that not even zarr can open."""
+    try:
+        zarr.open_array(location.target, path=name, mode="r", zarr_format=3)
+    except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"{location.text}, array {name}: found an array that zarr cannot open ({error}), expected what "
+            "docs/store.md specifies. Fetch or ingest the store again, or install the codec that it names"
+        ) from error
 
 
 def _expect_group(folder: Path, text: str) -> None:
@@ -135,6 +168,8 @@ def _remote_metadata(url: str) -> Metadata:
     try:
         group = zarr.open_group(url, mode="r", zarr_format=3)
         arrays = {name: dict(array.metadata.to_dict()) for name, array in group.arrays()}
+        for name, node in arrays.items():
+            check_node(name, node, url)
     except ImportError as error:
         raise StoreError(
             f"{url}: found no way to this kind of URL ({error}), expected fsspec and the package for its "

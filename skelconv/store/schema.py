@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.array_spec import ArrayConfigParams
 
+from skelconv.store.integrity import STORED, begin_seal, end_seal
+from skelformats.errors import SkelconvError
 from skelformats.reader import Column
 
 FORMAT_VERSION = 1
@@ -45,7 +49,64 @@ BASE_COLUMNS = (
 )
 """Columns of every sequence store, before the dataset's own and the split columns."""
 
-COLUMN_FILL: dict[str, Any] = {"string": "", "i4": -1, "i8": -1, "f4": float("nan"), "f8": float("nan")}
+ColumnType = Literal["string", "i4", "i8", "f4", "f8"]
+
+
+@dataclass(frozen=True)
+class StoredType:
+    """A data type of the format: its short ``code``, zarr's ``name``, what a column without a value holds.
+
+    ``fill`` is None for a type that no column has.
+    """
+
+    code: str
+    name: str
+    fill: Any
+
+
+_TYPES = (
+    StoredType("string", "string", ""),
+    StoredType("i4", "int32", -1),
+    StoredType("i8", "int64", -1),
+    StoredType("f4", "float32", float("nan")),
+    StoredType("f8", "float64", float("nan")),
+    StoredType("u1", "uint8", None),
+)
+"""The one table of the format's data types; every other module asks the functions below."""
+
+COLUMN_TYPE_NAMES = tuple(kind.name for kind in _TYPES if kind.fill is not None)
+"""zarr's names of the types that a column may have."""
+
+
+def type_name(code: str) -> str:
+    """Return zarr's name of a type: ``int32`` of ``i4``."""
+    return next(kind.name for kind in _TYPES if kind.code == code)
+
+
+def column_type(name: str) -> ColumnType:
+    """Return the code of a column's type: ``i4`` of ``int32``; raises `SkelconvError` where none has it."""
+    for kind in _TYPES:
+        if kind.name == name and kind.fill is not None:
+            return cast("ColumnType", kind.code)
+    raise SkelconvError(f"found a column of {name}, expected one of {', '.join(COLUMN_TYPE_NAMES)}")
+
+
+def column_fill(code: str) -> Any:
+    """Return what a column of a type holds where it has no value."""
+    return next(kind.fill for kind in _TYPES if kind.code == code)
+
+
+def wider_type(one: ColumnType, other: ColumnType) -> ColumnType:
+    """Return the type that holds the values of both: text where one is text, else the wider number."""
+    if one == other:
+        return one
+    if "string" in (one, other):
+        return "string"
+    return "i8" if {one, other} == {"i4", "i8"} else "f8"
+
+
+_EVERY_CHUNK: ArrayConfigParams = {"write_empty_chunks": True}
+"""A chunk of nothing but fill value is stored too, so that an absent one is damage and not missing values."""
 
 
 def split_column(protocol: str) -> str:
@@ -62,33 +123,38 @@ def codecs(dtype: np.dtype[Any]) -> tuple[Any, ...]:
     return (BloscCodec(cname="lz4", clevel=5, shuffle=shuffle, typesize=dtype.itemsize), Crc32cCodec())
 
 
-def create_frame_array(
-    group: zarr.Group,
-    name: str,
-    frames: int,
-    tail: tuple[int, ...],
-    dtype: str,
-    dims: tuple[str, ...],
-    attributes: Mapping[str, Any],
-    shard_frames: int = SHARD_FRAMES,
-    leading: str = "frame",
-    chunk: int = CHUNK_FRAMES,
-) -> zarr.Array[Any]:
-    """Create an array that is long along its first dimension: (frames, *tail), chunked and sharded along it.
+@dataclass(frozen=True)
+class FrameArray:
+    """An array that is long along its first dimension, ``leading``: (frames, *tail), sharded along it.
 
-    ``dims`` names the dimensions after ``leading``. Missing values are NaN in float arrays, 0 in others.
+    ``dims`` names the other dimensions; ``chunk`` and ``shard`` count rows. Missing values are NaN in float
+    arrays, 0 in others.
     """
-    kind = np.dtype(dtype)
+
+    name: str
+    tail: tuple[int, ...]
+    dtype: str
+    dims: tuple[str, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    leading: str = "frame"
+    chunk: int = CHUNK_FRAMES
+    shard: int = SHARD_FRAMES
+
+
+def create_frame_array(group: zarr.Group, array: FrameArray, frames: int = 0) -> zarr.Array[Any]:
+    """Create an array of ``frames`` rows, whose chunks are all stored once they are written."""
+    kind = np.dtype(array.dtype)
     return group.create_array(
-        name=name,
-        shape=(frames, *tail),
-        chunks=(chunk, *tail),
-        shards=(shard_frames, *tail),
+        name=array.name,
+        shape=(frames, *array.tail),
+        chunks=(array.chunk, *array.tail),
+        shards=(array.shard, *array.tail),
         dtype=kind,
         compressors=codecs(kind),
         fill_value=float("nan") if kind.kind == "f" else 0,
-        dimension_names=(leading, *dims),
-        attributes=dict(attributes),
+        dimension_names=(array.leading, *array.dims),
+        attributes={**array.attributes, STORED: True},
+        config=_EVERY_CHUNK,
     )
 
 
@@ -116,9 +182,10 @@ def write_column(
         dtype=dtype if dtype is not None else "string",
         # shuffling has no meaning for variable-length text
         compressors=codecs(dtype) if dtype is not None else codecs(np.dtype("u1")),
-        fill_value=COLUMN_FILL[column.dtype],
+        fill_value=column_fill(column.dtype),
         dimension_names=(dim, *column.dims),
-        attributes={"long_name": column.description, **unit, **(attributes or {})},
+        attributes={"long_name": column.description, **unit, **(attributes or {}), STORED: True},
+        config=_EVERY_CHUNK,
         # an interrupted finish may have left the column behind
         overwrite=True,
     )
@@ -127,11 +194,13 @@ def write_column(
 
 
 def consolidate(path: Path) -> None:
-    """Gather all metadata into the root, once, when a store is complete.
+    """Gather all metadata into the root and seal it with its digest, once, when a store is complete.
 
     zarr warns that consolidated metadata is not part of the v3 specification; a store that carries it opens
     without any warning for its readers, which is why the warning is answered here and nowhere else.
     """
+    begin_seal(path)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
         zarr.consolidate_metadata(str(path), zarr_format=3)
+    end_seal(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skelconv.store.chunk_layout import ABSENT, DamagedChunkError, Layout, crc_matches
+from skelconv.store.chunk_layout import ABSENT, ChunkLayout, DamagedChunkError, crc_matches
 from skelconv.store.info import StoreError
 
 CACHED_CHUNKS = 8
@@ -33,7 +34,7 @@ _REMEDY = "Run `skelconv verify`, then fetch or ingest the store again"
 class ShardFile:
     """A mapped chunk or shard file: its bytes, and (chunks, 2) uint64 offset and size of each chunk.
 
-    ``data`` is None for a file that does not exist: all its chunks are fill value.
+    ``data`` is None for a file that does not exist: all its chunks are absent.
     """
 
     data: memoryview | None
@@ -63,7 +64,7 @@ class DirectArray:
         Check the crc32c of every chunk that is decoded. That of a shard's index is always checked.
     """
 
-    def __init__(self, folder: Path, layout: Layout, verify: bool = False) -> None:
+    def __init__(self, folder: Path, layout: ChunkLayout, verify: bool = True) -> None:
         self.folder = folder
         self.layout = layout
         self.shape = layout.shape
@@ -74,7 +75,7 @@ class DirectArray:
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return rows ``start`` to ``stop`` as a new array; raises `StoreError` for damage."""
-        out = np.empty((stop - start, *self.layout.tail), self.dtype)
+        out = self._room(stop - start)
         self._read_into(out, start, stop)
         return out
 
@@ -83,18 +84,22 @@ class DirectArray:
         rows = self.shape[0]
         block = self.layout.chunk * max(1, self.layout.chunks_a_file)
         starts = range(0, rows, block)
-        out = np.empty(self.shape, self.dtype)
+        out = self._room(rows)
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             list(
                 pool.map(lambda at: self._read_into(out[at : at + block], at, min(at + block, rows)), starts)
             )
         return out
 
-    def chunk(self, number: int) -> NDArray[Any]:
-        """Return chunk ``number`` decoded, (chunk, *tail), rows beyond the array's end included."""
-        payload = self.payload(number)
+    def chunk(self, number: int) -> NDArray[Any] | None:
+        """Return chunk ``number`` decoded, (chunk, *tail), rows beyond the array's end included.
+
+        None for a chunk that is absent, and so nothing but fill value; raises `StoreError` for damage, an
+        absent chunk of an array that has every chunk among it.
+        """
+        payload = self._present(number)
         if payload is None:
-            return self.layout.filled()
+            return None
         try:
             self._check(payload)
             return self.layout.decode(payload)
@@ -124,29 +129,49 @@ class DirectArray:
         for number, first in _chunks_of(start, stop, rows):
             low, high = max(start, first), min(stop, first + rows)
             part = out[low - start : high - start]
-            if high - low == rows and not self.layout.text and self._decode_into(number, part):
+            if high - low == rows and not self.layout.text:
+                self._decode_into(number, part)
                 continue
-            part[...] = self._cached(number)[low - first : high - first]
+            values = self._cached(number)
+            part[...] = self.layout.fill if values is None else values[low - first : high - first]
 
-    def _decode_into(self, number: int, out: NDArray[Any]) -> bool:
-        """Decode a whole chunk into its place; false where it is absent."""
-        payload = self.payload(number)
+    def _decode_into(self, number: int, out: NDArray[Any]) -> None:
+        """Decode a whole chunk into its place."""
+        payload = self._present(number)
         if payload is None:
-            return False
+            out[...] = self.layout.fill
+            return
         try:
             self._check(payload)
             self.layout.decode_into(payload, out)
         except DamagedChunkError as error:
             raise self._damaged(number, error) from error
-        return True
 
-    def _cached(self, number: int) -> NDArray[Any]:
+    def _present(self, number: int) -> memoryview | None:
+        payload = self.payload(number)
+        if payload is None and self.layout.complete:
+            raise self._damaged(
+                number, DamagedChunkError("found no bytes, expected the chunk, as every chunk was stored")
+            )
+        return payload
+
+    def _room(self, rows: int) -> NDArray[Any]:
+        try:
+            return np.empty((rows, *self.layout.tail), self.dtype)
+        except (MemoryError, ValueError) as error:
+            raise StoreError(
+                f"{self.folder}: found {rows:,} rows of {self.layout.tail} {self.dtype}, expected what fits "
+                "in memory. Read it in parts"
+            ) from error
+
+    def _cached(self, number: int) -> NDArray[Any] | None:
         slot = number % CACHED_CHUNKS
         kept = self._chunks[slot]
         if kept is not None and kept[0] == number:
             return kept[1]
         values = self.chunk(number)
-        self._chunks[slot] = (number, values)
+        if values is not None:
+            self._chunks[slot] = (number, values)
         return values
 
     def _check(self, payload: memoryview) -> None:
@@ -160,16 +185,29 @@ class DirectArray:
     def _open(self, number: int) -> ShardFile:
         path = self.path(number)
         try:
-            with path.open("rb") as handle:
-                size = os.fstat(handle.fileno()).st_size
-                data = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)) if size else None
-        except FileNotFoundError as error:
+            # without O_NONBLOCK, opening a pipe would wait for somebody to write to it
+            handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+            try:
+                found = os.fstat(handle)
+                if not stat.S_ISREG(found.st_mode):
+                    raise StoreError(
+                        f"{path}: found something that is not a file, expected a shard or chunk. {_REMEDY}"
+                    )
+                size = found.st_size
+                data = memoryview(mmap.mmap(handle, 0, access=mmap.ACCESS_READ)) if size else None
+            finally:
+                os.close(handle)
+        except (FileNotFoundError, NotADirectoryError) as error:
             if not (self.folder / "zarr.json").exists():
                 raise StoreError(
                     f"{self.folder}: found nothing there any more, expected the array that was opened. "
                     "The store was moved, deleted or replaced; open it again"
                 ) from error
-            return ShardFile(None, np.full((self.layout.chunks_a_file, 2), ABSENT, np.uint64))
+            if self.layout.complete:
+                raise StoreError(
+                    f"{path}: found no file, expected a shard or chunk, as every one was stored. {_REMEDY}"
+                ) from error
+            return ShardFile(None, np.empty((0, 2), np.uint64))
         except OSError as error:
             raise StoreError(
                 f"{path}: found an unreadable file ({error.strerror}), expected a shard. {_REMEDY}"

@@ -44,7 +44,7 @@ class OutOfRangeError(StoreError, IndexError):
     """A sequence number or a range of frames that the store does not have."""
 
 
-def open_store(path: str | Path, backend: Backend = "auto") -> Store:
+def open_store(path: str | Path, backend: Backend = "auto", verify: bool = True) -> Store:
     """Open a sequence store; exported as ``skelconv.open``.
 
     Only metadata is read; table and arrays are read when they are first asked for.
@@ -61,6 +61,9 @@ def open_store(path: str | Path, backend: Backend = "auto") -> Store:
         - ``zarr``: zarr-python.
         - ``resident``: each array is loaded whole on first use. Load before forking workers, and they
           share it; a spawned worker loads its own.
+    verify
+        Check the crc32c of every chunk that is read, which costs a few percent of the time. False leaves
+        chunks unchecked (but by the back-end ``zarr``); that of a shard's index is always checked.
 
     Raises
     ------
@@ -69,15 +72,15 @@ def open_store(path: str | Path, backend: Backend = "auto") -> Store:
     UnknownNameError
         No such back-end.
     """
-    return Store(path, backend)
+    return Store(path, backend, verify)
 
 
 class Store:
     """A sequence store: N sequences along one long array of frames, and their table.
 
     ``store[3]`` and ``store["S001C001P001R001A001_b0"]`` are sequences, iteration gives all in store order.
-    Pickles as path and back-end only; safe in forked and in spawned DataLoader workers, whatever was read
-    before.
+    Pickles as path, back-end and ``verify`` only; safe in forked and in spawned DataLoader workers, whatever
+    was read before.
 
     Attributes
     ----------
@@ -85,15 +88,18 @@ class Store:
         As it was given.
     backend
         As it was asked for.
+    verify
+        Whether checksums of chunks are checked when they are read.
     info
         The root attribute: dataset, licence, skeleton, axes, provenance.
     skeleton
         The joint layout, as the store embeds it.
     """
 
-    def __init__(self, path: str | Path, backend: Backend = "auto") -> None:
+    def __init__(self, path: str | Path, backend: Backend = "auto", verify: bool = True) -> None:
         self.path = path
         self.backend: Backend = backend
+        self.verify = verify
         self._location: Location = locate(path)
         metadata = read_metadata(self._location)
         self.info = StoreInfo.from_attributes(metadata.attributes.get(schema.ATTRIBUTE), str(path))
@@ -109,7 +115,25 @@ class Store:
                 f"{path}: found no array {', '.join(absent)}, expected every array of docs/store.md. "
                 "Fetch or ingest the store again"
             )
-        self.skeleton: Skeleton = self.info.layout()
+        for dim in ("frame", _NAME):
+            sizes = {
+                node["shape"][0]: name for name, node in metadata.arrays.items() if self._leading(name) == dim
+            }
+            if len(sizes) > 1:
+                found = ", ".join(f"{size:,} in {name}" for size, name in sizes.items())
+                raise StoreError(
+                    f"{path}: found lengths of the dimension {dim} that differ ({found}), expected one. "
+                    "Fetch or ingest the store again"
+                )
+        if [len(self._metadata[name]["shape"]) for name in (schema.POSITION, _NAME)] != [3, 1]:
+            raise StoreError(
+                f"{path}: found a position or a sequence of other dimensions, expected (frame, joint, axis) "
+                "and (sequence). Fetch or ingest the store again"
+            )
+        try:
+            self.skeleton: Skeleton = self.info.layout()
+        except StoreError as error:
+            raise StoreError(f"{path}: {error}") from error
         self._reader(schema.POSITION)
 
     def __repr__(self) -> str:
@@ -121,7 +145,7 @@ class Store:
 
     def __reduce__(self) -> tuple[Any, ...]:
         folder = self._location.folder
-        return Store, (self.path if folder is None else folder, self.backend)
+        return Store, (self.path if folder is None else folder, self.backend, self.verify)
 
     def __len__(self) -> int:
         return int(self._metadata[_NAME]["shape"][0])
@@ -325,7 +349,9 @@ class Store:
         """
         part = self._split(protocol)
         digest = np.array(self._columns["digest"], object)
-        leaked = (part == "test") & np.isin(digest, digest[part == "train"])
+        # a set, since numpy compares objects one by one
+        train = set(digest[part == "train"].tolist())
+        leaked = (part == "test") & np.fromiter((one in train for one in digest), bool, len(digest))
         return pd.Series(leaked, index=self._frame.index, name="leaked")
 
     def _reader(self, name: str) -> ArrayReader:
@@ -334,7 +360,8 @@ class Store:
             # the table is kept as columns anyway, so it is never loaded twice
             along_frame = self._leading(name) == "frame"
             backend = "auto" if self.backend == "resident" and not along_frame else self.backend
-            reader = self._readers[name] = open_array(self._location, name, self._metadata[name], backend)
+            reader = open_array(self._location, name, self._metadata[name], backend, self.verify)
+            self._readers[name] = reader
         return reader
 
     def _frame_reader(self, name: str) -> ArrayReader:

@@ -7,11 +7,9 @@ whole way for clips that are already at hand; `skelconv.ingest.ingest` is the on
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,27 +18,29 @@ from numpy.typing import NDArray
 
 from skelconv.store import schema
 from skelconv.store.canonical import canonical_positions, grid_step
-from skelconv.store.digest import motion_digest
+from skelconv.store.digest import file_digest, motion_digest
 from skelconv.store.info import Provenance, StoreError, StoreInfo
-from skelconv.store.publish import claim, publish
+from skelconv.store.publish import delete, prepare_partial, sync
 from skelconv.store.table import SideRows, Table, plain, table_columns
+from skelconv.store.text import check_text
 from skelformats.reader import Clip, Dataset, Track
 from skelformats.skeleton import Skeleton, load_skeleton
 
 
 class DuplicateRecordingError(StoreError):
-    """Two sources give a recording of the same name."""
+    """A recording of a name that the store has already."""
 
 
-class StoreWriter:
-    """Appends recordings to a store that is not published yet.
+class DamagedPartialError(StoreError):
+    """What an interrupted run left is not what it wrote; says which file, and what to do."""
 
-    Parameters
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """How clips become a store.
+
+    Attributes
     ----------
-    path
-        Folder of the unpublished store; made when absent, continued when not.
-    dataset
-        What the store holds; its axis map is applied to every position.
     skeleton
         The joint layout; the dataset's own unless the positions were remapped.
     extras
@@ -51,74 +51,103 @@ class StoreWriter:
         Largest error in the store's unit that positions may be rounded by, or None to keep them as they are.
     canonical
         The positions come from a store: they are written as they are, axis map and precision only recorded.
+
+    Raises
+    ------
+    StoreError
+        ``shard_frames`` or ``precision`` that no store can be written with.
+    """
+
+    skeleton: Skeleton | None = None
+    extras: Iterable[str] = ()
+    shard_frames: int = schema.SHARD_FRAMES
+    precision: float | None = None
+    canonical: bool = False
+
+    def __post_init__(self) -> None:
+        frames = self.shard_frames
+        if frames < schema.CHUNK_FRAMES or frames % schema.CHUNK_FRAMES:
+            raise StoreError(f"found {frames} frames a shard, expected a multiple of {schema.CHUNK_FRAMES}")
+        if self.precision is not None:
+            grid_step(self.precision)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What an interrupted run has written: the ``shards`` that are whole, and the rows that have begun.
+
+    A shard is the digest (`file_digest`) of its file in each array along frame, by the array's name.
+    """
+
+    shards: Sequence[Mapping[str, str]] = ()
+    rows: Sequence[list[Any]] = ()
+    side_rows: Mapping[str, Sequence[list[Any]]] = field(default_factory=dict)
+
+
+class StoreWriter:
+    """Appends recordings to a store that is not published yet.
+
+    Parameters
+    ----------
+    path
+        Folder of the unpublished store; made when absent. Nothing in it is kept but the shards of ``begun``.
+    dataset
+        What the store holds; its axis map is applied to every position.
+    begun
+        What to continue. Sequences that are appended again are recognised by their id and written from the
+        first frame that is not on disk yet.
     on_shard
-        Called after each whole shard is on disk, before anything of the next one is written.
+        Called with a shard's digests after it is on disk, before anything of the next one is written.
+
+    Raises
+    ------
+    DamagedPartialError
+        A shard of ``begun`` is not on disk as it was written.
     """
 
     def __init__(
         self,
         path: Path,
         dataset: Dataset,
-        skeleton: Skeleton | None = None,
-        extras: Iterable[str] = (),
-        shard_frames: int = schema.SHARD_FRAMES,
-        precision: float | None = None,
-        on_shard: Callable[[], None] | None = None,
-        canonical: bool = False,
+        options: WriteOptions | None = None,
+        begun: Begun | None = None,
+        on_shard: Callable[[dict[str, str]], None] | None = None,
     ) -> None:
-        if shard_frames < schema.CHUNK_FRAMES or shard_frames % schema.CHUNK_FRAMES:
-            raise StoreError(
-                f"found {shard_frames} frames a shard, expected a multiple of {schema.CHUNK_FRAMES}"
-            )
+        options, begun = options or WriteOptions(), begun or Begun()
         self.dataset = dataset
-        self.skeleton = skeleton or load_skeleton(dataset.skeleton)
-        self.extras = tuple(sorted(extras))
+        self.skeleton = options.skeleton or load_skeleton(dataset.skeleton)
+        self.extras = tuple(sorted(options.extras))
         self.table = Table(table_columns(dataset))
         self.side_rows = SideRows(dataset.tables)
-        self.shards = 0
+        self.shards = len(begun.shards)
         self._path = path
-        self._shard_frames = shard_frames
-        self._precision = precision
-        self._canonical = canonical
-        if precision is not None:
-            grid_step(precision)  # refused before anything is written
+        self._shard_frames = options.shard_frames
+        self._precision = options.precision
+        self._canonical = options.canonical
         self._on_shard = on_shard
+        frame_arrays = self._frame_arrays()
+        self._check_begun(frame_arrays, begun)
+        self._remove_all_but(frame_arrays, self.shards)
         self._group = zarr.open_group(str(path), mode="a", zarr_format=3)
-        self._arrays = self._open_arrays()
+        self._arrays = {
+            array.name: schema.create_frame_array(self._group, array, self.shards * self._shard_frames)
+            for array in frame_arrays
+        }
         self._buffers = {
-            name: np.zeros((shard_frames, *array.shape[1:]), array.dtype)
+            name: np.zeros((self._shard_frames, *array.shape[1:]), array.dtype)
             for name, array in self._arrays.items()
         }
         self._filled = 0
+        for row in begun.rows:
+            self.table.append(row)
+        # ids that may come a second time: their recordings are read again
+        self._unfinished = {str(row[0]) for row in begun.rows}
+        self.side_rows.restore(begun.side_rows)
 
     @property
     def frames(self) -> int:
         """Frames appended so far."""
         return self.shards * self._shard_frames + self._filled
-
-    def resume(
-        self,
-        shards: int,
-        rows: Iterable[list[Any]],
-        side_rows: Mapping[str, Sequence[list[Any]]] = MappingProxyType({}),
-    ) -> None:
-        """Continue a store of which the first ``shards`` shards are whole and ``rows`` have begun.
-
-        Sequences that are appended again are recognised by their id and written from the first frame that
-        is not on disk yet; what an interrupted run left beyond the last whole shard is removed.
-        """
-        for row in rows:
-            self.table.append(row)
-        self.side_rows.restore(side_rows)
-        self.shards = shards
-        for leftover in self._path.rglob("*.partial"):
-            leftover.unlink()
-        for name in self._arrays:
-            for shard in (self._path / name / "c").glob("*"):
-                if int(shard.name) >= shards:
-                    for file in sorted(shard.rglob("*"), reverse=True):
-                        file.rmdir() if file.is_dir() else file.unlink()
-                    shard.rmdir() if shard.is_dir() else shard.unlink()
 
     def append(self, clip: Clip, source: str) -> None:
         """Append a recording that came from ``source``, each of its tracks as a sequence.
@@ -126,16 +155,24 @@ class StoreWriter:
         Raises
         ------
         DuplicateRecordingError
-            The store already has a recording of this name from another source.
+            The store already has a recording of this name.
+        UnstorableTextError
+            A name or a cell is not text that UTF-8 can hold.
         """
+        check_text(clip, source)
         names = [f"{clip.recording}_b{k}" for k in range(len(clip.tracks))]
         for name in names:
             row = self.table.find(name)
-            if row is not None and (earlier := self.table.value(row, "source")) != source:
+            if row is None:
+                continue
+            earlier = self.table.value(row, "source")
+            if earlier != source or name not in self._unfinished:
+                where = "it" if earlier == source else earlier
                 raise DuplicateRecordingError(
                     f"{source}: found the recording {clip.recording!r} again, expected a new name; "
-                    f"{earlier} holds it already. Remove one of the two"
+                    f"{where} holds it already. Remove one of the two"
                 )
+        self._unfinished.difference_update(names)
         for table, rows in clip.tables.items():
             for cells in rows:
                 self.side_rows.append(table, cells)
@@ -157,8 +194,6 @@ class StoreWriter:
         total = self.frames
         if self._filled:
             self._flush()
-        for array in self._arrays.values():
-            array.resize((total, *array.shape[1:]))
         schema.write_labels(self._group, "joint", self.skeleton.names)
         schema.write_labels(self._group, "axis", self.dataset.axes)
         for extra in map(self.dataset.extra, self.extras):
@@ -231,30 +266,66 @@ class StoreWriter:
             self._filled += count
             done += count
             if self._filled == self._shard_frames:
-                self._flush()
+                digests = self._flush()
                 if self._on_shard is not None:
-                    self._on_shard()
+                    self._on_shard(digests)
 
-    def _flush(self) -> None:
-        """Write the buffers as one shard of every frame array, and see it onto the disk."""
+    def _flush(self) -> dict[str, str]:
+        """Write the buffers as one shard of every frame array, see it onto the disk, return its digests."""
         start = self.shards * self._shard_frames
-        for name, array in self._arrays.items():
-            array.resize((start + self._filled, *array.shape[1:]))
-            array[start : start + self._filled] = self._buffers[name][: self._filled]
-            for file in (self._path / name / "c" / str(self.shards)).rglob("*"):
-                if file.is_file():
-                    with file.open("rb") as handle:
-                        os.fsync(handle.fileno())
+        digests = {}
+        for described in self._frame_arrays():
+            array = self._arrays[described.name]
+            array.resize((start + self._filled, *described.tail))
+            array[start : start + self._filled] = self._buffers[described.name][: self._filled]
+            file = self._shard_file(described, self.shards)
+            for path in (file, *file.parents):
+                sync(path)
+                if path == self._path:
+                    break
+            digests[described.name] = file_digest(file)
         self.shards += 1
         self._filled = 0
+        return digests
 
-    def _open_arrays(self) -> dict[str, zarr.Array[Any]]:
+    def _shard_file(self, array: schema.FrameArray, number: int) -> Path:
+        return self._path.joinpath(array.name, "c", str(number), *("0" for _ in array.tail))
+
+    def _check_begun(self, arrays: Sequence[schema.FrameArray], begun: Begun) -> None:
+        for number, digests in enumerate(begun.shards):
+            for array in arrays:
+                file = self._shard_file(array, number)
+                below = (file, *file.parents[: len(file.relative_to(self._path).parts)])
+                if not file.is_file() or any(folder.is_symlink() for folder in below):
+                    found = "no file there"
+                elif file_digest(file) != digests.get(array.name):
+                    found = "other bytes than were written"
+                else:
+                    continue
+                raise DamagedPartialError(
+                    f"{file}: found {found}, expected shard {number} of the interrupted run. "
+                    "Run the command again with --overwrite to start afresh"
+                )
+
+    def _remove_all_but(self, arrays: Sequence[schema.FrameArray], shards: int) -> None:
+        """Remove whatever an interrupted run left but its whole shards: metadata is written anew."""
+        if not self._path.is_dir() or self._path.is_symlink():
+            delete(self._path)
+            return
+        kept = {self._shard_file(array, number) for array in arrays for number in range(shards)}
+        folders = {folder for file in kept for folder in file.parents}
+        for entry in sorted(self._path.rglob("*")):
+            if entry not in kept and (entry not in folders or entry.is_symlink()):
+                delete(entry)
+
+    def _frame_arrays(self) -> list[schema.FrameArray]:
         joints, axes = len(self.skeleton), len(self.dataset.axes)
         unit = {"units": self.dataset.unit, "long_name": "joint position"}
-        specs: dict[str, tuple[tuple[int, ...], str, tuple[str, ...], dict[str, Any]]] = {
-            schema.POSITION: ((joints, axes), "f4", ("joint", "axis"), unit),
-            schema.FRAME_INDEX: ((), "i4", (), {"long_name": "number of the frame in its recording"}),
-        }
+        number = {"long_name": "number of the frame in its recording"}
+        arrays = [
+            schema.FrameArray(schema.POSITION, (joints, axes), "f4", ("joint", "axis"), unit),
+            schema.FrameArray(schema.FRAME_INDEX, (), "i4", (), number),
+        ]
         confidence = self.dataset.confidence
         if confidence is not None:
             flags = {
@@ -262,22 +333,14 @@ class StoreWriter:
                 "flag_meanings": " ".join(s.replace(" ", "_") for s in confidence.states.values()),
             }
             attributes = {"long_name": confidence.description, **(flags if confidence.states else {})}
-            specs[schema.CONFIDENCE] = ((joints,), confidence.dtype, ("joint",), attributes)
+            arrays.append(
+                schema.FrameArray(schema.CONFIDENCE, (joints,), confidence.dtype, ("joint",), attributes)
+            )
         for extra in map(self.dataset.extra, self.extras):
             tail = tuple(joints if dim == "joint" else len(extra.labels[dim]) for dim in extra.dims)
-            attributes = {"units": extra.unit, "long_name": extra.description}
-            specs[extra.name] = (tail, extra.dtype, extra.dims, attributes)
-        arrays = {}
-        for name, (tail, dtype, dims, attributes) in specs.items():
-            existing = self._group.get(name)
-            arrays[name] = (
-                existing
-                if isinstance(existing, zarr.Array)
-                else schema.create_frame_array(
-                    self._group, name, 0, tail, dtype, dims, attributes, self._shard_frames
-                )
-            )
-        return arrays
+            about = {"units": extra.unit, "long_name": extra.description}
+            arrays.append(schema.FrameArray(extra.name, tail, extra.dtype, extra.dims, about))
+        return [replace(array, shard=self._shard_frames) for array in arrays]
 
 
 def write_store(
@@ -285,27 +348,30 @@ def write_store(
     dataset: Dataset,
     clips: Iterable[tuple[str, Clip]],
     provenance: Provenance,
-    skeleton: Skeleton | None = None,
     extras: Iterable[str] = (),
     shard_frames: int = schema.SHARD_FRAMES,
     overwrite: bool = False,
-    precision: float | None = None,
-    canonical: bool = False,
+    options: WriteOptions | None = None,
 ) -> StoreInfo:
     """Write (source, clip) pairs as a store of their own, published under ``path`` only when complete.
+
+    Parameters
+    ----------
+    extras, shard_frames
+        As in `WriteOptions`.
+    options
+        The rest of them; ``extras`` and ``shard_frames`` win over those in it.
 
     Raises
     ------
     StoreError
-        ``path`` exists and ``overwrite`` is false, or two clips have one name.
+        ``path`` exists and ``overwrite`` is false, another process writes it, or two clips have one name.
     """
-    path = Path(path)
-    partial = claim(path, overwrite)
-    writer = StoreWriter(
-        partial, dataset, skeleton, extras, shard_frames, precision=precision, canonical=canonical
-    )
-    for source, clip in clips:
-        writer.append(clip, source)
-    info = writer.finish(provenance)
-    publish(partial, path, overwrite)
+    chosen = replace(options or WriteOptions(), extras=extras, shard_frames=shard_frames)
+    with prepare_partial(Path(path), overwrite) as partial:
+        writer = StoreWriter(partial.store, dataset, chosen)
+        for source, clip in clips:
+            writer.append(clip, source)
+        info = writer.finish(provenance)
+        partial.publish()
     return info

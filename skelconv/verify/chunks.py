@@ -51,6 +51,8 @@ def _file_problems(array: DirectArray, number: int, findings: Findings) -> list[
     first = number * layout.chunks_a_file
     for chunk in range(first, first + layout.chunks_a_file):
         if file.payload(chunk - first) is None:
+            if layout.complete and chunk < layout.chunks:
+                problems.append(f"{array.path(number)}: found no chunk {chunk}, expected every one stored")
             continue
         findings.checked["chunks"] += 1
         if chunk >= layout.chunks:

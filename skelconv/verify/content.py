@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,12 +12,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skelconv.store import schema
-from skelconv.store.backends import open_array
-from skelconv.store.digest import motion_digest
+from skelconv.store.backends import ArrayReader, open_array
+from skelconv.store.digest import motion_digests
 from skelconv.store.info import StoreError
 from skelconv.store.location import Location, Metadata
 from skelconv.store.store import PARTS, Store
 from skelconv.verify.findings import Findings, Progress
+
+BLOCK_FRAMES = 16_384
+"""Frames that are read and checked at a time."""
 
 
 def check_table(store: Store, findings: Findings) -> bool:
@@ -62,79 +68,139 @@ def check_content(
 ) -> None:
     """Check each sequence's values; one in a damaged chunk is left out, the byte part reports it."""
     names = [n for n in (schema.POSITION, schema.FRAME_INDEX, schema.CONFIDENCE) if n in store.arrays]
-    readers = {
-        name: open_array(location, name, metadata.arrays[name], "direct", verify=True) for name in names
-    }
-    labels = {
-        name: tuple(open_array(location, name, metadata.arrays[name]).read_all())
-        for name in ("joint", "axis")
-    }
+    readers = {name: open_array(location, name, metadata.arrays[name], "direct") for name in names}
     for name, expected in (("joint", store.skeleton.names), ("axis", store.info.axes.names)):
-        findings.expect(
-            labels[name] == expected, "labels", f"array {name}: found {labels[name]}, expected {expected}"
-        )
+        try:
+            labels = tuple(store.array(name).tolist())
+        except StoreError:
+            continue  # the byte part reports it
+        findings.expect(labels == expected, "labels", f"array {name}: found {labels}, expected {expected}")
     states = store.info.confidence.states if store.info.confidence else {}
-    frame_bytes = 4 * int(np.prod(metadata.arrays[schema.POSITION]["shape"][1:]))
+    frame_bytes = 4 * math.prod(metadata.arrays[schema.POSITION]["shape"][1:])
     table = store.to_frame()[["start", "length", "recording_length", "digest"]]
     with progress(len(table), "sequences", store.frames * frame_bytes) as advance:
-        for name, start, length, frames, digest in table.itertuples():
-            advance(1, length * frame_bytes)
-            try:
-                values = {array: reader.read(start, start + length) for array, reader in readers.items()}
-            except StoreError:
-                findings.checked["unreadable sequences"] += 1
-                continue
-            findings.checked["sequences"] += 1
-            findings.checked["frames"] += length
-            problems = [
-                *_position_problems(values[schema.POSITION], digest, findings),
-                *_frame_index_problems(values[schema.FRAME_INDEX], frames),
-                *_confidence_problems(values.get(schema.CONFIDENCE), states),
-            ]
-            for problem in problems:
-                findings.add("values", f"{name}: {problem}")
+        for first, last in _blocks(table["length"].to_numpy()):
+            rows = table.iloc[first:last]
+            for part in _readable(rows, readers, findings):
+                _check_block(part, states, findings)
+            advance(len(rows), int(rows["length"].sum()) * frame_bytes)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Sequences that follow one another: their rows of the table, and their (F, ...) values by array."""
+
+    rows: pd.DataFrame
+    values: Mapping[str, NDArray[Any]]
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """(N,) first frame of each sequence within the block."""
+        start = self.rows["start"].to_numpy()
+        return start - start[0]
+
+    def any(self, odd: NDArray[np.bool_]) -> list[int]:
+        """Numbers of the sequences in which a frame, (F,) bool, is odd."""
+        return np.flatnonzero(np.logical_or.reduceat(odd, self.starts)).tolist()
+
+
+def _blocks(lengths: NDArray[Any]) -> Iterator[tuple[int, int]]:
+    """Yield (first, last) of runs of sequences of about `BLOCK_FRAMES` frames together."""
+    ends, first = np.cumsum(lengths, dtype=np.int64), 0
+    while first < len(lengths):
+        before = int(ends[first - 1]) if first else 0
+        last = max(first + 1, int(np.searchsorted(ends, before + BLOCK_FRAMES, "right")))
+        yield first, last
+        first = last
+
+
+def _readable(rows: pd.DataFrame, readers: Mapping[str, ArrayReader], findings: Findings) -> Iterator[_Block]:
+    """Yield the block of ``rows``, or those of its sequences that can be read one by one."""
+    start, stop = int(rows["start"].iloc[0]), int((rows["start"] + rows["length"]).iloc[-1])
+    follow = (rows["start"] + rows["length"]).to_numpy()[:-1] == rows["start"].to_numpy()[1:]
+    try:
+        if len(rows) == 1 or (bool(follow.all()) and bool((rows["length"] > 0).all())):
+            if stop > start:
+                yield _Block(rows, {name: reader.read(start, stop) for name, reader in readers.items()})
+            return
+    except StoreError:
+        if len(rows) == 1:
+            findings.checked["unreadable sequences"] += 1
+            return
+    for number in range(len(rows)):
+        yield from _readable(rows.iloc[number : number + 1], readers, findings)
+
+
+def _check_block(block: _Block, states: dict[int, str], findings: Findings) -> None:
+    names = block.rows.index
+    findings.checked["sequences"] += len(names)
+    findings.checked["frames"] += len(block.values[schema.POSITION])
+    for number, problem in (
+        *_position_problems(block, findings),
+        *_frame_index_problems(block),
+        *_confidence_problems(block, states),
+    ):
+        findings.add("values", f"{names[number]}: {problem}")
 
 
 def _check_labels(table: pd.DataFrame, classes: tuple[str, ...], findings: Findings) -> None:
-    known = dict(enumerate(classes)) | {-1: ""}
-    for name, label, action in table[["label", "action"]].itertuples():
-        if known.get(label) != action:
-            findings.add(
-                "labels",
-                f"{name}: found label {label} with action {action!r}, expected a label from -1 to "
-                f"{len(classes) - 1} with the name of its class",
-            )
+    label = table["label"].to_numpy()
+    known = (label >= -1) & (label < len(classes))
+    # the last one is that of -1, none
+    names = np.array([*classes, ""], object)[np.where(known, label, -1)]
+    wrong = ~known | (names != table["action"].to_numpy(object))
+    for number in np.flatnonzero(wrong).tolist():
+        findings.add(
+            "labels",
+            f"{table.index[number]}: found label {label[number]} with action "
+            f"{table['action'].iloc[number]!r}, expected a label from -1 to {len(classes) - 1} with the name "
+            "of its class",
+        )
 
 
-def _position_problems(position: NDArray[np.float32], digest: str, findings: Findings) -> list[str]:
+def _position_problems(block: _Block, findings: Findings) -> Iterator[tuple[int, str]]:
+    position = block.values[schema.POSITION]
+    found = np.array(motion_digests(position, block.starts.tolist()), object)
+    digest = block.rows["digest"].to_numpy(object)
+    for number in np.flatnonzero(found != digest).tolist():
+        yield number, f"found positions of digest {found[number]}, expected {digest[number]}"
+    findings.checked["joints"] += math.prod(position.shape[:-1])
+    findings.checked["missing joints"] += 0
+    if np.isfinite(position).all():
+        return
     missing = np.isnan(position)
     joint = missing.all(axis=-1)
-    findings.checked["joints"] += joint.size
     findings.checked["missing joints"] += int(joint.sum())
-    problems = []
-    if (found := motion_digest(position)) != digest:
-        problems.append(f"found positions of digest {found}, expected {digest}")
-    if not np.array_equal(joint, missing.any(axis=-1)):
-        problems.append("found a joint with some axes NaN, expected all or none")
-    if np.isinf(position).any():
-        problems.append("found an infinite position, expected numbers, or NaN for a missing joint")
-    return problems
+    for number in block.any((joint != missing.any(axis=-1)).any(axis=-1)):
+        yield number, "found a joint with some axes NaN, expected all or none"
+    for number in block.any(np.isinf(position).any(axis=(1, 2))):
+        yield number, "found an infinite position, expected numbers, or NaN for a missing joint"
 
 
-def _frame_index_problems(frame_index: NDArray[np.int32], recording_length: int) -> list[str]:
-    problems = []
-    if (np.diff(frame_index) <= 0).any():
-        problems.append("found frame numbers that do not increase, expected each above the one before")
-    if len(frame_index) and not 0 <= frame_index.min() <= frame_index.max() < recording_length:
-        problems.append(
-            f"found frame numbers {frame_index.min()} to {frame_index.max()}, expected them within the "
-            f"recording's {recording_length} frames"
+def _frame_index_problems(block: _Block) -> Iterator[tuple[int, str]]:
+    frame_index, starts = block.values[schema.FRAME_INDEX], block.starts
+    falls = np.zeros(len(frame_index), bool)
+    falls[1:] = np.diff(frame_index) <= 0
+    falls[starts] = False  # a sequence begins anew
+    for number in block.any(falls):
+        yield number, "found frame numbers that do not increase, expected each above the one before"
+    least, most = np.minimum.reduceat(frame_index, starts), np.maximum.reduceat(frame_index, starts)
+    length = block.rows["recording_length"].to_numpy()
+    for number in np.flatnonzero((least < 0) | (most >= length)).tolist():
+        yield (
+            number,
+            f"found frame numbers {least[number]} to {most[number]}, expected them within the recording's "
+            f"{length[number]} frames",
         )
-    return problems
 
 
-def _confidence_problems(confidence: NDArray[Any] | None, states: dict[int, str]) -> list[str]:
+def _confidence_problems(block: _Block, states: dict[int, str]) -> Iterator[tuple[int, str]]:
+    confidence = block.values.get(schema.CONFIDENCE)
     if confidence is None or not states:
-        return []
-    strange = sorted(set(np.unique(confidence).tolist()) - set(states))
-    return [f"found tracking states {strange}, expected some of {sorted(states)}"] if strange else []
+        return
+    odd = np.isin(confidence, list(states), invert=True)
+    bounds = [*block.starts.tolist(), len(confidence)]
+    for number in block.any(np.asarray(odd.any(axis=-1))):
+        here = slice(bounds[number], bounds[number + 1])
+        strange = np.unique(confidence[here][odd[here]]).tolist()
+        yield number, f"found tracking states {strange}, expected some of {sorted(states)}"

@@ -15,6 +15,7 @@ from skelconv.store.canonical import canonical_positions
 from skelconv.store.digest import plan_digest
 from skelconv.store.store import Store
 from skelconv.store.table import SideRows
+from skelconv.store.text import UnstorableTextError, check_text, printable
 from skelconv.verify.findings import Findings, Progress
 from skelformats.errors import UnknownNameError
 from skelformats.reader import AxisMap, Clip, Dataset, Option, Track, find_reader
@@ -50,13 +51,18 @@ def check_raw(store: Store, raw: Path, findings: Findings, progress: Progress) -
     with progress(len(plan.sources), "sources", plan.size) as advance:
         for source in plan.sources:
             parsed = parse_batch(plan.dataset, plan.root, [source], plan.options)[0]
-            if parsed.problem is not None and (source.path, None) not in aside:
+            if parsed.problem is not None and (printable(source.path), None) not in aside:
                 findings.add("sources", f"{parsed.problem}. The store holds it")
             for refused in parsed.refused:
                 if (source.path, refused.recording) not in aside:
                     findings.add("sources", f"{refused.reason}. The store holds {refused.recording}")
             for clip in parsed.clips:
-                left_out = not aside.isdisjoint({(source.path, None), (source.path, clip.recording)})
+                path = printable(source.path)
+                left_out = not aside.isdisjoint({(path, None), (path, printable(clip.recording))})
+                # of a recording that its source gives twice, the second one was set aside
+                left_out = left_out and not compare.is_first(clip, source.path)
+                if left_out and not _is_storable(clip, source.path):
+                    continue
                 compare.clip(clip, source.path, left_out)
             findings.checked["sources"] += 1
             advance(1, source.size)
@@ -76,6 +82,12 @@ class _Comparison:
         self._side_rows = SideRows(dataset.tables)
         self._findings = findings
         self._axis_map: AxisMap = store.info.axes.axis_map()
+
+    def is_first(self, clip: Clip, source: str) -> bool:
+        """Whether the store holds this recording from this source, and it has not been compared yet."""
+        name = f"{clip.recording}_b0"
+        stored = name in self._store and name not in self.seen
+        return stored and self._store[name].row["source"] == source
 
     def clip(self, clip: Clip, source: str, set_aside: bool) -> None:
         """Compare one recording; one of a source that was set aside must not be in the store from it."""
@@ -146,6 +158,14 @@ class _Comparison:
                 if not _same_cell(stored.row.get(column), value, self._dtypes.get(column))
             ),
         ]
+
+
+def _is_storable(clip: Clip, source: str) -> bool:
+    try:
+        check_text(clip, source)
+    except UnstorableTextError:
+        return False
+    return True
 
 
 def _same(stored: NDArray[Any], read: NDArray[Any] | None) -> bool:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from skelconv.store.info import StoreError
-from skelconv.store.location import locate, read_metadata
+from skelconv.store.integrity import ATTRIBUTE, STORED, metadata_digest, recorded_digest
+from skelconv.store.location import Metadata, locate, read_metadata
 from skelconv.store.store import Store, open_store
 from skelconv.verify.chunks import check_chunks
 from skelconv.verify.content import check_content, check_table
@@ -65,9 +66,10 @@ class Report:
 def verify(path: str | Path, raw: Path | None = None, progress: Progress | None = None) -> Report:
     """Check a local sequence store: its structure, every byte of every chunk, its table, its values.
 
-    Checked are metadata and layout; the crc32c of every chunk and of every shard's index, and that each
-    decodes; that sequences follow one another and fill the frames; ids, labels, splits, frame numbers and
-    tracking states; that the digest of each sequence is that of its positions.
+    Checked are the digest of the metadata, where there is one, and the layout; the crc32c of every chunk and
+    of every shard's index, and that each decodes; that sequences follow one another and fill the frames; ids,
+    labels, splits, frame numbers and tracking states; that the digest of each sequence is that of its
+    positions.
 
     Parameters
     ----------
@@ -99,6 +101,7 @@ def verify(path: str | Path, raw: Path | None = None, progress: Progress | None 
             "them. Leave out --raw, or verify the store that it was made from"
         )
     findings = Findings()
+    check_seal(location.folder, metadata, findings)
     readable = check_structure(location.folder, metadata, store.info, findings)
     damaged = check_chunks(location.folder, metadata, findings, show)
     leakage: dict[str, int] = {}
@@ -111,6 +114,27 @@ def verify(path: str | Path, raw: Path | None = None, progress: Progress | None 
     elif raw is not None:
         findings.add("raw", "not compared with the sources, since the table cannot be read")
     return Report(str(path), findings.problems(), dict(findings.checked), leakage)
+
+
+def check_seal(folder: Path, metadata: Metadata, findings: Findings) -> None:
+    """Check the digest of the metadata, where the store records one."""
+    recorded = recorded_digest(metadata.attributes)
+    if recorded is None:
+        sealed = any((node.get("attributes") or {}).get(STORED) for node in metadata.arrays.values())
+        findings.expect(
+            not sealed,
+            "metadata",
+            f"{folder}: found no root attribute {ATTRIBUTE!r}, expected it, since arrays have {STORED!r}",
+        )
+        return
+    findings.checked["metadata files"] += 1 + len(metadata.arrays)
+    found = metadata_digest(folder, recorded)
+    findings.expect(
+        found == recorded,
+        "metadata",
+        f"{folder}: found metadata (zarr.json) of digest {found}, expected {recorded}: it is not as it was "
+        "written",
+    )
 
 
 def _check_leakage(store: Store, leakage: dict[str, int], findings: Findings) -> None:

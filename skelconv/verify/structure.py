@@ -16,9 +16,6 @@ from skelconv.store.location import METADATA, Metadata, array_files
 from skelconv.store.store import side_columns
 from skelconv.verify.findings import Findings
 
-_DTYPES = {"string": "string", "i4": "int32", "i8": "int64", "f4": "float32", "u1": "uint8"}
-_COLUMN_DTYPES = ("string", "int32", "int64", "float32", "float64")
-
 
 def check_structure(folder: Path, metadata: Metadata, info: StoreInfo, findings: Findings) -> bool:
     """Check every array's metadata against the format; returns whether all of them can be read."""
@@ -87,9 +84,13 @@ def _expected(
         "sequence": ("string", ("sequence",), (rows,)),
     }
     if info.confidence is not None:
-        fixed[schema.CONFIDENCE] = (_DTYPES[info.confidence.dtype], ("frame", "joint"), (frames, joints))
+        fixed[schema.CONFIDENCE] = (
+            schema.type_name(info.confidence.dtype),
+            ("frame", "joint"),
+            (frames, joints),
+        )
     for column in schema.BASE_COLUMNS:
-        fixed[column.name] = (_DTYPES[column.dtype], ("sequence",), (rows,))
+        fixed[column.name] = (schema.type_name(column.dtype), ("sequence",), (rows,))
     for protocol in info.protocols:
         fixed[schema.split_column(protocol)] = ("string", ("sequence",), (rows,))
     return fixed
@@ -106,8 +107,8 @@ def _role_problems(node: Mapping[str, Any], name: str, info: StoreInfo) -> list[
     if leading == "sequence" or (leading in info.tables and name.startswith(f"{leading}_")):
         return (
             []
-            if kind in _COLUMN_DTYPES
-            else [f"found a column of {kind}, expected {', '.join(_COLUMN_DTYPES)}"]
+            if kind in schema.COLUMN_TYPE_NAMES
+            else [f"found a column of {kind}, expected {', '.join(schema.COLUMN_TYPE_NAMES)}"]
         )
     if dims == (name,) and kind == "string":
         return []

@@ -1,7 +1,8 @@
-"""Makes ``tests/data/store-v1``: a store as the first release wrote it, kept to be read by every later one.
+"""Makes the archives in ``tests/data``: stores as releases wrote them, kept to be read by every later one.
 
-It was made once, by this script, with ``python -m tests.data.make_store_v1``; run it again only before the
-first release. `CLIPS` is what the store holds, for the test that reads it.
+``store-v1`` is of the first release: what is nothing but fill value has no chunk, and there is no digest of
+the metadata. ``store-v1-sealed`` has both. Each was made once, by ``python -m tests.data.make_store_v1``,
+which makes the second; the first is never made again. `CLIPS` is what they hold, for the tests of them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from skelconv.store.writer import write_store
 from skelformats.reader import AxisMap, Clip, Column, Confidence, Dataset, Extra, Protocol, Track
 
 STORE = Path(__file__).with_name("store-v1")
+SEALED = Path(__file__).with_name("store-v1-sealed")
 
 DATASET = Dataset(
     name="archive",
@@ -68,11 +70,11 @@ CLIPS = (
 
 if __name__ == "__main__":
     write_store(
-        STORE,
+        SEALED,
         DATASET,
         [(f"raw/{c.recording}.txt", c) for c in CLIPS],
         Provenance(
-            tool="skelconv 0.1.0",
+            tool="skelconv 0.2.0",
             command="python -m tests.data.make_store_v1",
             sources=5,
             set_aside=(SetAside(source="raw/R005.txt", reason="raw/R005.txt, line 2: found text", line=2),),

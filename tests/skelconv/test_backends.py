@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import orjson
 import pytest
@@ -20,7 +22,10 @@ from skelconv.store.chunk_layout import DamagedChunkError, UnknownLayoutError, p
 from skelconv.store.info import StoreError
 from skelconv.store.location import locate, read_metadata
 from skelconv.store.shards import CACHED_CHUNKS, OPEN_FILES
+from skelconv.store.store import open_store
+from skelconv.verify import verify
 from skelformats.errors import UnknownNameError
+from tests.data import make_store_v1
 from tests.skelconv.small_store import make_store
 
 LZ4 = BloscCodec(cname="lz4", clevel=5, shuffle="shuffle", typesize=4)
@@ -74,13 +79,23 @@ class TestEquality:
             assert len(expected) == stop - start
             assert all(same_bits(other, expected) for other in others)
 
-    def test_the_store_has_absent_chunks_and_an_absent_shard(self, path: Path) -> None:
-        """So the equality above covers them."""
-        reader = opened(path, "position", "direct")
+    def test_a_store_with_absent_chunks_and_an_absent_shard_too(self) -> None:
+        """As the first release wrote them; what it did not store is fill value, not damage."""
+        reader = opened(make_store_v1.STORE, "position", "direct")
         absent = [reader.payload(number) is None for number in range(reader.layout.chunks)]
         assert True in absent
         assert False in absent
         assert any(not reader.path(number).exists() for number in range(reader.layout.files))
+        expected = opened(make_store_v1.STORE, "position", "zarr").read_all()
+        for backend in ("direct", "resident"):
+            assert same_bits(opened(make_store_v1.STORE, "position", backend).read_all(), expected)
+
+    def test_every_chunk_is_stored_those_of_fill_value_too(self, path: Path) -> None:
+        for name in read_metadata(locate(path)).arrays:
+            reader = opened(path, name, "direct")
+            assert all(reader.payload(number) is not None for number in range(reader.layout.chunks)), name
+        fill = opened(path, "position", "direct").read(1024, 1536)
+        assert np.isnan(fill).all(), "no chunk of nothing but fill value, so this shows nothing"
 
     @pytest.mark.parametrize("dtype", ["f4", "f8", "i2", "i4", "i8", "u1", "u2"])
     @pytest.mark.parametrize(
@@ -201,14 +216,46 @@ class TestDamage:
         data[at] ^= 1
         file.write_bytes(data)
 
-    def test_a_flipped_bit_in_a_chunk_is_found_when_asked_to_verify(self, copy: Path, shard: Path) -> None:
+    @pytest.mark.parametrize("backend", ["auto", "direct", "resident"])
+    def test_a_flipped_bit_in_a_chunk_is_found_by_every_reader(
+        self, copy: Path, shard: Path, backend: Any
+    ) -> None:
         self.flip(shard, 5000)
         with pytest.raises(
             DamagedChunkError, match=r"0/0/0, chunk 0: found bytes that differ from their crc32c"
         ):
-            opened(copy, "position", "direct", verify=True).read(0, 10)
+            open_store(copy, backend).read(0, 10)
         with pytest.raises(StoreError, match="rows 0 to 10"):
             opened(copy, "position", "zarr").read(0, 10)
+
+    def test_who_asks_for_it_reads_without_checking(self, copy: Path) -> None:
+        sound = open_store(copy).read(0, 300)
+        # the checksum itself, so that the values stay as they are
+        reader = opened(copy, "position", "direct")
+        offset, size = reader.file(0).index[0].tolist()
+        self.flip(copy / "position" / "c" / "0" / "0" / "0", offset + size - 1)
+        with pytest.raises(DamagedChunkError, match="crc32c"):
+            open_store(copy).read(0, 300)
+        store = open_store(copy, verify=False)
+        assert same_bits(store.read(0, 300), sound)
+        assert not pickle.loads(pickle.dumps(store)).verify
+
+    @pytest.mark.parametrize("backend", ["direct", "resident", "zarr"])
+    @pytest.mark.parametrize("array", ["position", "confidence"])
+    def test_a_missing_shard_is_damage_not_missing_values(self, copy: Path, array: str, backend: Any) -> None:
+        next(file for file in sorted((copy / array / "c" / "2").rglob("*")) if file.is_file()).unlink()
+        store = open_store(copy, backend)
+        with pytest.raises(StoreError, match="found no file"):
+            store.read(1024, 1034, array)
+
+    def test_a_chunk_that_a_shard_does_not_hold_is_damage(self, copy: Path, shard: Path) -> None:
+        data = bytearray(shard.read_bytes())
+        data[-36:-20] = b"\xff" * 16  # offset and size of the first of two chunks
+        data[-4:] = google_crc32c.value(bytes(data[-36:-4])).to_bytes(4, "little")
+        shard.write_bytes(data)
+        with pytest.raises(DamagedChunkError, match="as every chunk was stored"):
+            open_store(copy).read(0, 10)
+        assert any("found no chunk 0" in problem for problem in verify(copy).problems)
 
     def test_a_flipped_bit_in_the_index_is_always_found(self, copy: Path, shard: Path) -> None:
         self.flip(shard, -10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ from skelconv.derive.clean import clean_store
 from skelconv.store.info import StoreError
 from skelconv.store.recording import Recording
 from skelconv.store.store import Store, open_store
+from skelconv.verify import verify
 from skelformats.errors import UnknownNameError
+from skelformats.reader import Clip, Column, Track
 from tests.skelconv.scenes import NTU25, body, recording
+from tests.skelconv.side_store import DATASET, clip, write
 from tests.skelconv.stores import CLASSES, dataset, store_of
 
 
@@ -39,6 +43,66 @@ def source(tmp_path: Path, takes: list[Recording]) -> Store:
 def cleaned(tmp_path: Path, source: Store) -> Store:
     clean_store(source, tmp_path / "clean.zarr", "ctrgcn", shard_frames=512)
     return open_store(tmp_path / "clean.zarr")
+
+
+class TestWhatIsCarriedOver:
+    """Columns of every type and shape, units, side tables: as they were stored."""
+
+    @pytest.fixture
+    def pair(self, tmp_path: Path) -> tuple[Store, Store]:
+        precise = Column("height", "f8", "of the body", unit="m")
+        take = clip("take09", 9, bodies=2)
+        tracks = tuple(
+            replace(track, columns={**track.columns, "height": 1 + (number + 1) / 3})
+            for number, track in enumerate(take.tracks)
+        )
+        source = write(
+            tmp_path / "raw.zarr",
+            [replace(take, tracks=tracks)],
+            replace(DATASET, columns=(*DATASET.columns, precise)),
+        )
+        clean_store(source, tmp_path / "clean.zarr", "metric")
+        return source, open_store(tmp_path / "clean.zarr")
+
+    def test_types_units_and_values_of_columns(self, pair: tuple[Store, Store]) -> None:
+        source, cleaned = pair
+        assert cleaned.metadata("height")["data_type"] == "float64"
+        for column in ("height", "weight", "betas", "names", "subject"):
+            before, after = source.metadata(column), cleaned.metadata(column)
+            assert after["data_type"] == before["data_type"]
+            assert after["attributes"] == before["attributes"]
+            assert after["dimension_names"] == before["dimension_names"]
+            np.testing.assert_array_equal(cleaned.array(column), source.array(column))
+        assert cleaned.metadata("weight")["attributes"]["units"] == "kg"
+
+    def test_side_tables(self, pair: tuple[Store, Store]) -> None:
+        source, cleaned = pair
+        assert cleaned.info.tables == source.info.tables
+        for table in source.info.tables:
+            assert len(source.table(table))
+        for name in ("interval_start", "interval_recording", "calibration_rotation"):
+            np.testing.assert_array_equal(cleaned.array(name), source.array(name))
+        assert verify(cleaned.path).ok
+
+    def test_a_person_made_of_two_bodies_has_only_what_they_share(self, tmp_path: Path) -> None:
+        take = recording(body(range(20), 4), body(range(20, 45), 5), name="stitched")
+        tracks = tuple(
+            Track(
+                one.body,
+                one.frame_index,
+                one.position,
+                columns={"weight": 50.0 + number, "betas": np.arange(3.0)},
+            )
+            for number, one in enumerate(take.bodies)
+        )
+        columns = (Column("weight", "f4", "kg"), Column("betas", "f8", "shape", (3,), ("beta",)))
+        whole = Clip("stitched", take.length, tracks, 0, {}, {"xsub": "train"})
+        source = write(tmp_path / "raw.zarr", [whole], replace(dataset(), columns=columns))
+        clean_store(source, tmp_path / "clean.zarr", "ctrgcn")
+        (person,) = open_store(tmp_path / "clean.zarr")
+        assert person.body == "4+5"
+        assert np.isnan(person.row["weight"])
+        np.testing.assert_array_equal(person.row["betas"], np.arange(3.0))
 
 
 class TestCleanStore:

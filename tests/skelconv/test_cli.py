@@ -180,11 +180,14 @@ def test_a_killed_command_leaves_no_workers_and_resumes(many: Path, tmp_path: Pa
     assert tree(out) == tree(whole)
 
 
-def test_an_interrupted_command_says_how_to_resume(many: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_command_says_how_to_resume(
+    many: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     out = tmp_path / "out.zarr"
     process = _start(many, out)
     _wait_for_journal(out, 3)
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, number)
     _, err = process.communicate()
     assert process.returncode == 130
     assert b"run the same command again" in err
@@ -205,3 +208,48 @@ def test_a_changed_default_is_shown_as_a_difference() -> None:
     before = command_line.describe(verb, "verb")
     verb.params[0].default = 2
     assert before != command_line.describe(verb, "verb") == "verb\n    --seed  integer  default=2\n"
+
+
+def test_a_signal_to_the_whole_job_is_not_taken_for_a_broken_worker(many: Path, tmp_path: Path) -> None:
+    """Batch systems send SIGTERM to every process of a job at once."""
+    out = tmp_path / "out.zarr"
+    process = _start(many, out)
+    _wait_for_journal(out, 3)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    for each in (*workers, psutil.Process(process.pid)):
+        each.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert b"run the same command again" in err
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive
+
+
+def test_under_nohup_a_hangup_is_ignored(many: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = _start(many, out)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    _wait_for_journal(out, 2)
+    os.kill(process.pid, signal.SIGHUP)
+    process.communicate()
+    assert process.returncode == 0
+    assert out.exists()
+
+
+def test_two_ingests_into_one_output_at_once(many: Path, tmp_path: Path) -> None:
+    """One is refused, and the store is the one that either would have written alone."""
+    alone, out = tmp_path / "alone.zarr", tmp_path / "out.zarr"
+    assert _start(many, alone).wait() == 0
+    first = _start(many, out)
+    _wait_for_journal(out, 1)
+    second = _start(many, out)
+    _, err = second.communicate()
+    assert second.returncode == 2
+    assert b"locked by process %d" % first.pid in err
+    assert b"Traceback" not in err
+    first.communicate()
+    assert first.returncode == 0
+    assert tree(out) == tree(alone)

@@ -17,7 +17,7 @@ import zarr
 
 from skelconv.ingest.executors import SchedulerError, open_executor
 from skelconv.ingest.ingest import IngestError, ingest
-from skelconv.ingest.plan import Plan, PlanError, make_plan
+from skelconv.ingest.plan import IngestPlan, PlanError, make_plan
 from skelconv.store.info import StoreError, StoreInfo
 from tests.skelconv.raw_ucla import write_raw
 
@@ -25,7 +25,7 @@ TAKES = 90
 SHARD = 512
 
 
-def plan_of(raw: Path, **settings: object) -> Plan:
+def plan_of(raw: Path, **settings: object) -> IngestPlan:
     return make_plan("ucla", raw, "test", **{"shard_frames": SHARD, **settings})  # type: ignore[arg-type]
 
 
@@ -230,7 +230,9 @@ def test_strict_stops_at_the_first_bad_source(damaged: Path, tmp_path: Path) -> 
 
 def test_a_file_that_cannot_be_read_is_set_aside(raw: Path, tmp_path: Path) -> None:
     plan = plan_of(raw, limit=5)
-    gone = Plan(plan.dataset, tmp_path / "moved", plan.sources, plan.options, SHARD, None, "test", limit=5)
+    gone = IngestPlan(
+        plan.dataset, tmp_path / "moved", plan.sources, plan.options, SHARD, None, "test", limit=5
+    )
     with pytest.raises(IngestError, match="No such file"):
         ingest(gone, tmp_path / "out.zarr")
 

@@ -8,7 +8,7 @@ import pytest
 
 from skelconv.ingest.executors import open_executor
 from skelconv.ingest.ingest import IngestError, ingest
-from skelconv.ingest.plan import Plan, make_plan
+from skelconv.ingest.plan import IngestPlan, make_plan
 from skelconv.report.summary import describe
 from skelconv.store.store import open_store
 from skelconv.synth import Settings, synthesize
@@ -29,7 +29,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def plan_of(raw: Path) -> Plan:
+def plan_of(raw: Path) -> IngestPlan:
     return make_plan("pku1", raw, "test", shard_frames=256)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 from skelconv.clean import default_chain
 from skelconv.derive.merge import MergeError, merge_stores
@@ -213,6 +214,16 @@ class TestWhatDoesNotGoTogether:
         odd = side_store(tmp_path / "odd.zarr", 50, 1, **change)
         with pytest.raises(MergeError, match=message):
             merge_stores([parts[0], odd], tmp_path / "m.zarr")
+
+    @pytest.mark.parametrize("array", ["label", "interval_label"])
+    def test_a_label_beyond_the_classes_is_named(
+        self, tmp_path: Path, parts: list[Store], array: str
+    ) -> None:
+        group = zarr.open_group(str(parts[1].path), mode="r+")
+        group[array][0] = 7
+        with pytest.raises(MergeError, match=r"part1\.zarr, .*found the label 7, expected one from -1 to 2"):
+            merge_stores([parts[0], open_store(parts[1].path)], tmp_path / "m.zarr")
+        assert not list(tmp_path.glob("m.zarr*"))
 
     def test_columns_of_other_shapes_are_refused(self, tmp_path: Path, parts: list[Store]) -> None:
         columns = tuple(

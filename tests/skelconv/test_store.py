@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import pickle
 import shutil
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from skelconv.report.summary import describe, folder_bytes, to_json
 from skelconv.store.info import StoreError
 from skelconv.store.schema import BASE_COLUMNS
 from skelconv.store.store import OutOfRangeError, Store, open_store
+from skelconv.verify import verify
 from skelformats.errors import UnknownNameError
 from tests.data import make_store_v1
 from tests.skelconv.small_store import DATASET, RECORDINGS, SEQUENCES, canonical, make_store
@@ -165,6 +167,19 @@ class TestTable:
         leaked = store.leaked("xsub")
         assert leaked[leaked].index.tolist() == ["take03_b0"]
         assert store.info.provenance.leakage == {"xsub": 1, "cv1": 0}
+
+    def test_leakage_of_many_sequences_takes_no_time(self, store: Store) -> None:
+        """One by one, the digests of 200,000 sequences were compared for minutes."""
+        count = 200_000
+        digest = [f"{number % (count - 500):016x}" for number in range(count)]
+        store.__dict__["_columns"] = {
+            "sequence": [str(number) for number in range(count)],
+            "digest": digest,
+            "split_xsub": ["train"] * (count // 2) + ["test"] * (count - count // 2),
+        }
+        began = time.process_time()
+        assert int(store.leaked("xsub").sum()) == 500
+        assert time.process_time() - began < 5
 
 
 class TestOtherReaders:
@@ -370,11 +385,13 @@ class TestSummary:
         assert "raw/R005.txt, line 2: found text" in describe(open_store(make_store_v1.STORE))
 
 
+@pytest.mark.parametrize("archive", [make_store_v1.STORE, make_store_v1.SEALED], ids=lambda path: path.name)
 class TestArchive:
-    """Version 1 as first released; this must pass in every later release."""
+    """Version 1 as first released, and sealed; this must pass in every later release."""
 
-    def test_everything_in_it_is_read(self) -> None:
-        store = open_store(make_store_v1.STORE)
+    @pytest.mark.parametrize("backend", LOCAL)
+    def test_everything_in_it_is_read(self, archive: Path, backend: Any) -> None:
+        store = open_store(archive, backend)
         tracks = [(clip, track) for clip in make_store_v1.CLIPS for track in clip.tracks]
         for sequence, (clip, track) in zip(store, tracks, strict=True):
             position = make_store_v1.DATASET.axis_map.to_canonical(track.position)
@@ -387,5 +404,33 @@ class TestArchive:
         assert store.info.dataset.title == "Archived store of format version 1"
         assert store.skeleton.name == "toyota13"
 
-    def test_it_is_small(self) -> None:
-        assert folder_bytes(make_store_v1.STORE) < 200_000
+    def test_plain_zarr_reads_it_by_the_documented_way_alone(self, archive: Path) -> None:
+        group = zarr.open_group(archive, mode="r")
+        assert group.attrs["skelconv"]["format_version"] == 1
+        tracks = [track for clip in make_store_v1.CLIPS for track in clip.tracks]
+        for number, track in enumerate(tracks):
+            start, length = int(group["start"][number]), int(group["length"][number])
+            position = make_store_v1.DATASET.axis_map.to_canonical(track.position)
+            np.testing.assert_array_equal(group["position"][start : start + length], position)
+            np.testing.assert_array_equal(group["confidence"][start : start + length], track.confidence)
+            np.testing.assert_array_equal(group["depth"][start : start + length], track.extras["depth"])
+
+    def test_xarray_and_pandas_do_too(self, archive: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            data = xr.open_zarr(archive, chunks=None)
+            table = data[["subject", "view", "height", "label", "length"]].to_dataframe()
+        rows = [(clip, track) for clip in make_store_v1.CLIPS for track in clip.tracks]
+        assert table["subject"].tolist() == [clip.columns["subject"] for clip, _ in rows]
+        assert table["view"].tolist() == ["żółw"] * len(rows)
+        assert table["height"].tolist() == [clip.columns["height"] for clip, _ in rows]
+        assert table["length"].tolist() == [len(track.frame_index) for _, track in rows]
+        start = int(data.start[1])
+        frames = data.frame_index[start : start + int(data.length[1])].values
+        np.testing.assert_array_equal(frames, rows[1][1].frame_index)
+
+    def test_it_is_sound(self, archive: Path) -> None:
+        assert verify(archive).problems == []
+
+    def test_it_is_small(self, archive: Path) -> None:
+        assert folder_bytes(archive) < 200_000

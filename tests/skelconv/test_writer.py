@@ -14,7 +14,8 @@ import zarr
 
 from skelconv.store.digest import motion_digest
 from skelconv.store.info import Provenance, StoreError
-from skelconv.store.writer import DuplicateRecordingError, StoreWriter, write_store
+from skelconv.store.text import UnstorableTextError
+from skelconv.store.writer import Begun, DuplicateRecordingError, StoreWriter, WriteOptions, write_store
 from skelformats.reader import AxisMap, Clip, Column, Confidence, Dataset, Extra, Protocol, SideTable, Track
 
 DATASET = Dataset(
@@ -125,16 +126,17 @@ def test_a_joint_with_a_coordinate_that_is_no_number_is_missing(tmp_path: Path, 
 
 
 def test_a_continued_store_is_the_store_written_in_one_go(tmp_path: Path) -> None:
-    whole = StoreWriter(tmp_path / "whole", DATASET, extras=("color",), shard_frames=512)
+    options = WriteOptions(extras=("color",), shard_frames=512)
+    digests: list[dict[str, str]] = []
+    whole = StoreWriter(tmp_path / "whole", DATASET, options)
     for source, made in CLIPS:
         whole.append(made, source)
     whole.finish(PROVENANCE)
 
-    cut = StoreWriter(tmp_path / "cut", DATASET, extras=("color",), shard_frames=512)
+    cut = StoreWriter(tmp_path / "cut", DATASET, options, on_shard=digests.append)
     cut.append(CLIPS[0][1], "a.txt")
     cut.append(CLIPS[1][1], "b.txt")
-    again = StoreWriter(tmp_path / "cut", DATASET, extras=("color",), shard_frames=512)
-    again.resume(cut.shards, cut.table.rows(0))
+    again = StoreWriter(tmp_path / "cut", DATASET, options, Begun(digests, cut.table.rows(0)))
     for source, made in CLIPS[1:]:
         again.append(made, source)
     again.finish(PROVENANCE)
@@ -187,13 +189,14 @@ def test_side_tables_and_columns_of_arrays_are_stored(tmp_path: Path) -> None:
 
 
 def test_side_tables_survive_a_crash_without_repeating(tmp_path: Path) -> None:
-    cut = StoreWriter(tmp_path / "cut", SIDED, shard_frames=512)
+    digests: list[dict[str, str]] = []
+    cut = StoreWriter(tmp_path / "cut", SIDED, WriteOptions(shard_frames=512), on_shard=digests.append)
     for source, made in SIDED_CLIPS[:2]:
         before = cut.side_rows.sizes()
         cut.append(made, source)
-    again = StoreWriter(tmp_path / "cut", SIDED, shard_frames=512)
     nothing = dict.fromkeys(before, 0)
-    again.resume(cut.shards, cut.table.rows(0), cut.side_rows.rows(nothing, before))
+    begun = Begun(digests, cut.table.rows(0), cut.side_rows.rows(nothing, before))
+    again = StoreWriter(tmp_path / "cut", SIDED, WriteOptions(shard_frames=512), begun)
     for source, made in SIDED_CLIPS[1:]:
         again.append(made, source)
     again.finish(PROVENANCE)
@@ -205,6 +208,42 @@ def test_a_recording_cannot_come_from_two_sources(tmp_path: Path) -> None:
     with pytest.raises(DuplicateRecordingError, match=r"d\.txt: found the recording 'a' again"):
         write_store(tmp_path / "out.zarr", DATASET, [*CLIPS, ("d.txt", CLIPS[0][1])], PROVENANCE)
     assert not (tmp_path / "out.zarr").exists()
+
+
+def test_nor_twice_from_one(tmp_path: Path) -> None:
+    """Once they were run together, as if the second were the first one read again after a crash."""
+    other = clip("a", (300, 90))
+    writer = StoreWriter(tmp_path / "out", DATASET, WriteOptions(shard_frames=512))
+    writer.append(CLIPS[0][1], "a.txt")
+    with pytest.raises(DuplicateRecordingError, match=r"a\.txt: found the recording 'a' again.*it holds it"):
+        writer.append(other, "a.txt")
+    assert writer.frames == 190
+
+
+def test_nor_twice_where_the_first_was_begun_before_a_crash(tmp_path: Path) -> None:
+    cut = StoreWriter(tmp_path / "cut", DATASET, WriteOptions(shard_frames=512))
+    cut.append(CLIPS[0][1], "a.txt")
+    begun = Begun((), cut.table.rows(0))
+    again = StoreWriter(tmp_path / "cut", DATASET, WriteOptions(shard_frames=512), begun)
+    again.append(CLIPS[0][1], "a.txt")
+    with pytest.raises(DuplicateRecordingError, match="again"):
+        again.append(CLIPS[0][1], "a.txt")
+
+
+@pytest.mark.parametrize("where", ["recording", "column", "source", "body"])
+def test_text_that_is_not_utf8_is_refused_before_anything_is_written(tmp_path: Path, where: str) -> None:
+    bad, made = "x\udcff", CLIPS[0][1]
+    odd = {
+        "recording": ("a.txt", replace(made, recording=bad)),
+        "column": ("a.txt", replace(made, columns={**made.columns, "room": bad})),
+        "source": (bad, made),
+        "body": ("a.txt", replace(made, tracks=(replace(made.tracks[0], body=bad),))),
+    }
+    writer = StoreWriter(tmp_path / "out", DATASET)
+    source, clip_ = odd[where]
+    with pytest.raises(UnstorableTextError, match=r"the text 'x\\\\udcff', expected text that is UTF-8"):
+        writer.append(clip_, source)
+    assert (writer.frames, len(writer.table)) == (0, 0)
 
 
 def test_a_store_that_exists_is_kept(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import zarr
 from skelconv import __version__
 from skelconv.store import schema
 from skelconv.store.columns import write_frame
-from skelconv.store.publish import claim, publish
+from skelconv.store.publish import prepare_partial
 from skeltrain.tasks.registry import Features, Trained
 
 SAMPLE, FEATURE = "sample", "feature"
@@ -30,29 +30,29 @@ def write_features(
     StoreError
         The name is taken, and may not or should not be replaced.
     """
-    partial = claim(path, overwrite)
-    group = zarr.open_group(str(partial), mode="w", zarr_format=3)
-    count, width = features.feature.shape
-    array = group.create_array(
-        name=FEATURE,
-        shape=(count, width),
-        chunks=(max(1, min(count, CHUNK_SAMPLES)), width),
-        dtype="float32",
-        compressors=schema.codecs(np.dtype("float32")),
-        fill_value=float("nan"),
-        dimension_names=(SAMPLE, "component"),
-        attributes={"long_name": "what the model makes of the sample"},
-    )
-    array[:] = features.feature
-    table = features.table.drop(columns=[FEATURE, SAMPLE], errors="ignore")
-    write_frame(group, table, SAMPLE, lambda name: f"{name}, as in the store")
-    group.attrs["skeltrain"] = {
-        "tool": f"skelconv {__version__}",
-        "command": command,
-        "checkpoint": str(trained.path),
-        "epochs": trained.checkpoint["progress"]["epoch"],
-        "model": trained.metadata["model"],
-        **features.attributes,
-    }
-    schema.consolidate(partial)
-    publish(partial, path, overwrite)
+    with prepare_partial(path, overwrite) as partial:
+        group = zarr.open_group(str(partial.store), mode="w", zarr_format=3)
+        count, width = features.feature.shape
+        array = group.create_array(
+            name=FEATURE,
+            shape=(count, width),
+            chunks=(max(1, min(count, CHUNK_SAMPLES)), width),
+            dtype="float32",
+            compressors=schema.codecs(np.dtype("float32")),
+            fill_value=float("nan"),
+            dimension_names=(SAMPLE, "component"),
+            attributes={"long_name": "what the model makes of the sample"},
+        )
+        array[:] = features.feature
+        table = features.table.drop(columns=[FEATURE, SAMPLE], errors="ignore")
+        write_frame(group, table, SAMPLE, lambda name: f"{name}, as in the store")
+        group.attrs["skeltrain"] = {
+            "tool": f"skelconv {__version__}",
+            "command": command,
+            "checkpoint": str(trained.path),
+            "epochs": trained.checkpoint["progress"]["epoch"],
+            "model": trained.metadata["model"],
+            **features.attributes,
+        }
+        schema.consolidate(partial.store)
+        partial.publish()
