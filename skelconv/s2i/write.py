@@ -11,9 +11,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
-import numpy as np
 import pandas as pd
 import zarr
 
@@ -31,6 +30,7 @@ from skelconv.s2i.statistics import (
     images_a_block,
 )
 from skelconv.store import schema
+from skelconv.store.columns import write_frame
 from skelconv.store.info import Provenance, SetAside, StoreError, StoreInfo
 from skelconv.store.publish import prepare_partial, refuse_existing
 from skelformats.reader import Column
@@ -294,31 +294,13 @@ def _describe(
 
 
 def _write_table(group: zarr.Group, table: pd.DataFrame, source: StoreInfo) -> None:
-    schema.write_labels(group, SAMPLE, [str(name) for name in table.index])
-    for name in table.columns:
-        values = table[name]
-        # a dataset may have a column of the name of an array that is here already
-        stored = f"recording_{name}" if name in _RESERVED else str(name)
-        protocol = str(name).removeprefix("split_")
-        described = _DESCRIPTIONS.get(name, f"{name}, as in the store that was encoded")
+    def describe(name: str) -> str:
+        protocol = name.removeprefix("split_")
         if name != protocol and protocol in source.protocols:
-            described = f"{source.protocols[protocol]}: train, test, val or empty"
-        column = Column(stored, _stored_dtype(values), described)
-        schema.write_column(group, column, _plain(values, column.dtype), SAMPLE)
+            return f"{source.protocols[protocol]}: train, test, val or empty"
+        return _DESCRIPTIONS.get(name, f"{name}, as in the store that was encoded")
 
-
-def _stored_dtype(values: pd.Series[Any]) -> Literal["string", "i4", "i8", "f4"]:
-    if pd.api.types.is_bool_dtype(values) or not pd.api.types.is_numeric_dtype(values):
-        return "i4" if pd.api.types.is_bool_dtype(values) else "string"
-    if pd.api.types.is_float_dtype(values):
-        return "f4"
-    present = values.dropna()
-    bounds = np.iinfo(np.int32)
-    return "i4" if present.between(bounds.min, bounds.max).all() else "i8"
-
-
-def _plain(values: pd.Series[Any], dtype: str) -> list[Any]:
-    """Cells as plain Python values; absent ones as the sequence store writes them."""
-    absent: Any = {"string": "", "f4": float("nan")}.get(dtype, -1)
-    kind: Any = {"string": str, "f4": float}.get(dtype, int)
-    return [absent if pd.isna(value) else kind(value) for value in values]
+    # a dataset may have a column of the name of an array that is here already
+    taken = {name: f"recording_{name}" for name in _RESERVED}
+    described = {taken.get(name, name): describe(name) for name in map(str, table.columns)}
+    write_frame(group, table.rename(columns=taken), SAMPLE, described.__getitem__)

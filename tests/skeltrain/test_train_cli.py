@@ -18,6 +18,7 @@ from skeltrain.cli import cli
 from skeltrain.recipe_file import recipe_names, to_yaml
 from skeltrain.run_folder import RunFolder
 from skeltrain.tasks.pretrain import PretrainRecipe
+from tests import command_line
 
 
 @pytest.fixture
@@ -163,3 +164,7 @@ def test_without_torch_the_extra_is_named(
         run(cli, words)
     assert stop.value.code == 2
     assert "pip install 'skelconv[train]'" in capsys.readouterr().err
+
+
+def test_verbs_options_and_defaults_change_on_purpose_only() -> None:
+    command_line.check(cli, "skeltrain", Path(__file__).with_name("command_line.txt"))
