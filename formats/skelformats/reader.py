@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skelformats.errors import FormatError, SkelconvError, UnknownNameError, is_text, printable
+from skelformats.registry import Registry
 
 ENTRY_POINT_GROUP = "skelconv.readers"
 
@@ -333,7 +333,7 @@ def _texts(clip: Clip) -> Iterator[tuple[str, str]]:
 
 def reader_names() -> tuple[str, ...]:
     """Names of every installed reader, sorted."""
-    return tuple(sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)}))
+    return READERS.names()
 
 
 def usable_readers() -> tuple[list[Reader], list[str]]:
@@ -358,19 +358,8 @@ def find_reader(name: str) -> Reader:
     SkelconvError
         The package that offers it cannot be imported, or offers no `Reader` of that name.
     """
-    points = tuple(entry_points(group=ENTRY_POINT_GROUP, name=name))
-    if not points:
-        raise UnknownNameError("dataset", name, reader_names())
-    if len(points) > 1:
-        offers = ", ".join(point.value for point in points)
-        raise SkelconvError(f"dataset {name!r} is offered more than once ({offers}); uninstall all but one")
-    try:
-        reader = points[0].load()
-    except (ImportError, AttributeError) as error:
-        raise SkelconvError(
-            f"the reader of {name!r}, {points[0].value}, cannot be loaded ({error}); "
-            "repair or uninstall the package that offers it"
-        ) from error
-    if not isinstance(reader, Reader) or reader.name != name:
-        raise SkelconvError(f"entry point {points[0].value} does not lead to a Reader named {name!r}")
-    return reader
+    return READERS.find(name)
+
+
+READERS = Registry(ENTRY_POINT_GROUP, "dataset", Reader)
+"""Every installed reader, by the name of its dataset."""

@@ -21,9 +21,9 @@ from skelconv.clean.candidates import (
     drop_empty_frames,
     zero_missing_joints,
 )
-from skelconv.registry import Registry
 from skelconv.store.info import DatasetInfo
 from skelconv.store.recording import Recording
+from skelformats.registry import Registry
 from skelformats.skeleton import Skeleton
 
 

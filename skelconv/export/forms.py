@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from skelconv.export.place import Exported, ExportError
-from skelconv.registry import Registry
 from skelconv.store.store import Store
+from skelformats.registry import Registry
 
 Choice = Literal["protocol", "clean"]
 """A choice that only some forms leave to the user."""

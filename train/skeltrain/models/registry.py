@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any
 
 from torch import Tensor, nn
 
-from skelformats.errors import SkelconvError, UnknownNameError
+from skelformats.registry import Registry
 from skeltrain.models.errors import ModelError
 
 ENTRY_POINT_GROUP = "skeltrain.models"
@@ -106,16 +105,8 @@ def find_family(name: str) -> Family:
     """Return the family called ``name``; raises `UnknownNameError`, or `SkelconvError` for a broken
     package.
     """
-    points = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
-    if name not in points:
-        raise UnknownNameError("model family", name, tuple(sorted(points)))
-    try:
-        family = points[name].load()
-    except (ImportError, AttributeError) as error:
-        raise SkelconvError(
-            f"the model family {name!r}, {points[name].value}, cannot be loaded ({error}); "
-            "repair or uninstall the package that offers it"
-        ) from error
-    if not isinstance(family, Family) or family.name != name:
-        raise SkelconvError(f"entry point {points[name].value} does not lead to a Family named {name!r}")
-    return family
+    return FAMILIES.find(name)
+
+
+FAMILIES = Registry(ENTRY_POINT_GROUP, "model family", Family)
+"""Every installed family of models."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -18,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from skelformats.errors import SkelconvError, UnknownNameError
+from skelformats.registry import Registry
 from skeltrain.checkpoint import Checkpoint
 from skeltrain.distributed import World
 from skeltrain.engine import Job
@@ -119,7 +118,7 @@ class Task(Generic[R]):
 
 def task_names() -> tuple[str, ...]:
     """Names of every installed task, sorted."""
-    return tuple(sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)}))
+    return TASKS.names()
 
 
 @cache
@@ -133,19 +132,8 @@ def find_task(name: str) -> Task[Any]:
     SkelconvError
         The package that offers it cannot be imported, or offers no `Task` of that name.
     """
-    points = tuple(entry_points(group=ENTRY_POINT_GROUP, name=name))
-    if not points:
-        raise UnknownNameError("task", name, task_names())
-    if len(points) > 1:
-        offers = ", ".join(point.value for point in points)
-        raise SkelconvError(f"task {name!r} is offered more than once ({offers}); uninstall all but one")
-    try:
-        task = points[0].load()
-    except (ImportError, AttributeError) as error:
-        raise SkelconvError(
-            f"the task {name!r}, {points[0].value}, cannot be loaded ({error}); "
-            "repair or uninstall the package that offers it"
-        ) from error
-    if not isinstance(task, Task) or task.name != name:
-        raise SkelconvError(f"entry point {points[0].value} does not lead to a Task named {name!r}")
-    return task
+    return TASKS.find(name)
+
+
+TASKS: Registry[Task[Any]] = Registry(ENTRY_POINT_GROUP, "task", Task)
+"""Every installed task."""

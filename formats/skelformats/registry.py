@@ -1,7 +1,4 @@
-"""Things found by name through an entry-point group, so that other packages can add their own: `Registry`.
-
-Readers and joint layouts are found in the same way by `skelformats`.
-"""
+"""Things found by name through an entry-point group, so that other packages can add their own: `Registry`."""
 
 from __future__ import annotations
 
