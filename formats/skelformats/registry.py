@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from skelformats.errors import SkelconvError, UnknownNameError
@@ -58,19 +58,19 @@ class Registry(Generic[Thing]):
             )
         if name in self.builtin:
             return self.builtin[name]
-        return self._checked(name, points[0].value, points[0])
+        return self._loaded(points[0])
 
-    def _checked(self, name: str, value: str, point: Any) -> Thing:
+    def _loaded(self, point: EntryPoint) -> Thing:
         try:
-            thing = point.load()
+            thing: Any = point.load()
         except (ImportError, AttributeError) as error:
             raise SkelconvError(
-                f"the {self.noun} {name!r}, {value}, cannot be loaded ({error}); "
+                f"the {self.noun} {point.name!r}, {point.value}, cannot be loaded ({error}); "
                 "repair or uninstall the package that offers it"
             ) from error
-        if not isinstance(thing, self.kind) or getattr(thing, "name", None) != name:
+        if not isinstance(thing, self.kind) or getattr(thing, "name", None) != point.name:
             raise SkelconvError(
-                f"entry point {value} does not lead to an object of {self.kind.__name__} named {name!r}; "
-                "repair or uninstall the package that offers it"
+                f"entry point {point.value} does not lead to an object of {self.kind.__name__} named "
+                f"{point.name!r}; repair or uninstall the package that offers it"
             )
         return thing

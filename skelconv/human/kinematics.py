@@ -68,12 +68,6 @@ def two_bone(
     return start + first * (cosine * direction + sine * beside), start + span * direction
 
 
-def bend_angle(first: Array, middle: Array, last: Array) -> Array:
-    """(T,) angle by which two bones deviate from a straight line at their middle joint, radians."""
-    cosine = (unit(middle - first) * unit(last - middle)).sum(-1)
-    return np.arccos(np.clip(cosine, -1.0, 1.0))
-
-
 def unit(vectors: Array) -> Array:
     """Return vectors of length 1 along the last axis; (almost) zero vectors stay as short as they are."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)

@@ -10,13 +10,19 @@ import pytest
 
 from skelconv.human import observe
 from skelconv.human.body import RATIOS, Body, Controls, Motion, joint_sources, solve
-from skelconv.human.kinematics import LIMITS, bend_angle, unit
+from skelconv.human.kinematics import LIMITS, unit
 from skelconv.human.legwork import GRAVITY
 from skelconv.human.performance import ACTIONS, Subject, find_action, play, subject
 from skelformats.errors import UnknownNameError
 from skelformats.skeleton import Joint, load_skeleton
 
 FRAME_RATE = 30.0
+
+
+def bend_angle(first: np.ndarray, middle: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """(T,) angle by which two bones deviate from a straight line at their middle joint, radians."""
+    cosine = (unit(middle - first) * unit(last - middle)).sum(-1)
+    return np.arccos(np.clip(cosine, -1.0, 1.0))
 
 
 def perform(name: str, take: int = 0, frames: int = 80) -> tuple[tuple[Motion, ...], list[Subject]]:
