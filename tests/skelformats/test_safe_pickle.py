@@ -289,7 +289,7 @@ def test_keys_whose_hashes_are_made_to_collide_are_refused_at_once(form: str) ->
     }[form]
     begun = time.process_time()
     refuses(content, "more than 4096 dictionary keys that are neither text nor numbers")
-    assert time.process_time() - begun < 3
+    assert time.process_time() - begun < 8
 
 
 def test_tuples_as_keys_are_bounded_too_and_text_and_numbers_are_not() -> None:
