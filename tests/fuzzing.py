@@ -12,6 +12,7 @@ import argparse
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -93,7 +94,7 @@ def fuzz(dataset: str, mutations: int, folder: Path) -> tuple[dict[str, float], 
     synthesize(dataset, raw, 3, settings=Settings(frames=(3, 4)))
     context = multiprocessing.get_context("spawn")
     state: dict[str, Any] = {name: context.Value("d", 0.0) for name in _FIELDS}
-    process = context.Process(target=_work, args=(dataset, raw, mutations, state))
+    process = context.Process(target=_work, args=(dataset, raw, mutations, state), daemon=True)
     process.start()
     problem = _watch(process, lambda: float(state["at"].value))
     shutil.rmtree(raw)
@@ -133,6 +134,8 @@ def main() -> int:
     parser.add_argument("--mutations", type=int, default=1000, help="damaged copies a reader")
     parser.add_argument("datasets", nargs="*", help="all that can be generated, unless named")
     asked = parser.parse_args()
+    # a stop from outside cleans up as an end does: the folder in memory, and the process that reads
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     memory = Path("/dev/shm")
     failures, total = 0, 0
     say("reader         mutations     read  refused   slowest  seconds  problem")

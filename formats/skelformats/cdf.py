@@ -51,7 +51,7 @@ def read_variable(path: str | Path, name: str, max_bytes: int = MAX_BYTES) -> ND
     Raises
     ------
     FormatError
-        It is no CDF file, is damaged or cut off, has no such variable, or one that is larger than
+        It is not a CDF file, is damaged or cut off, has no such variable, or one that is larger than
         ``max_bytes`` or no floating point numbers.
     """
     path = Path(path)

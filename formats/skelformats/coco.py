@@ -166,7 +166,7 @@ def _videos(
     clips = []
     for folder, found in videos.items():
         frames = frame_numbers(image for image, _ in found)
-        # an annotation's id is no track's
+        # an annotation's id is not a track's
         poses = [replace(person.pose, frame=frames[image], body=None) for image, person in found]
         tracks = make_tracks(link_people(path, poses, options), confidence.dtype, options.extras)
         first = images.get(found[0][1].image, _unknown(""))

@@ -33,7 +33,7 @@ class FormatError(SkelconvError, ValueError):
         action: str | None = None,
     ) -> None:
         # All of it goes to args, so that the error survives pickling on its way back from a worker.
-        # A name or a piece of a file may be no text that can be printed or stored.
+        # A name or a piece of a file may not be text that can be printed or stored.
         path, found, expected = (printable(text) for text in (str(path), found, expected))
         super().__init__(path, found, expected, line, action)
         self.path = path

@@ -11,13 +11,13 @@ from skelformats.errors import FormatError
 
 
 def load_json(path: Path, expected: str) -> Any:
-    """Return the content of a JSON file; raises `FormatError` where it is none (cut off, nested too deep)."""
+    """Return the content of a JSON file; raises `FormatError` where it is cut off or nested too deep."""
     try:
         return orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
         raise FormatError(
             path,
-            f"text that is no JSON ({error.msg} at column {error.colno})",
+            f"text that is not JSON ({error.msg} at column {error.colno})",
             expected,
             line=error.lineno,
             action="The file may be cut off; fetch it again",

@@ -102,7 +102,7 @@ def layout_name(options: ReadOptions, shape: Shape | None, default: str) -> str:
 def check_names(path: Path, names: Any, layout: str) -> None:
     """Check the joints' names that a file gives, if it does, against the layout that their number means.
 
-    Names that the layout does not know are no objection: files spell joints in many ways.
+    Names that the layout does not know are not an objection: files spell joints in many ways.
 
     Raises
     ------

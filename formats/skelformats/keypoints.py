@@ -75,7 +75,7 @@ def triples(path: Path, where: str, values: Any, layout: str) -> NDArray[np.floa
     Raises
     ------
     FormatError
-        ``values`` is no list of numbers, or none of this layout.
+        ``values`` is not a list of numbers, or not of this layout.
     """
     joints = len(load_skeleton(layout))
     expected = f"a list of {3 * joints} numbers, x, y and confidence of the {joints} joints of {layout}"
@@ -99,7 +99,7 @@ def numbers(path: Path, where: str, values: Sequence[Any], expected: str) -> NDA
     except ValueError:  # lists of different lengths in the list
         array = np.zeros((0, 0))
     if array.ndim != 1 or array.dtype.kind not in "iuf":
-        raise FormatError(path, f"{where} with a value that is no number", expected)
+        raise FormatError(path, f"{where} with a value that is not a number", expected)
     result = array.astype(np.float64)
     if not (np.abs(result) <= _LARGEST_PIXEL).all():
         raise FormatError(path, f"{where} with {result[np.abs(result).argmax()]:g}", expected)
@@ -171,7 +171,7 @@ def make_tracks(
 ) -> tuple[Track, ...]:
     """Link detections to tracks by id, in order of first appearance.
 
-    A detection without any joint is none. Without an id each is a track of its own of one frame, called
+    A detection without any joint is left out. Without an id each is a track of its own of one frame, called
     ``<frame>.<number in the frame>``. An id that comes twice in a frame gives a second track, ``<id>#2``.
 
     Parameters

@@ -57,7 +57,7 @@ def load_mat(path: str | Path, names: Collection[str], max_bytes: int = MAX_BYTE
     Raises
     ------
     FormatError
-        The file is none of this kind, is damaged, or expands beyond ``max_bytes``, or beyond 64 MiB and 64
+        The file is not of this kind, is damaged, or expands beyond ``max_bytes``, or beyond 64 MiB and 64
         times its size.
     """
     path = Path(path)

@@ -29,7 +29,7 @@ NTU60_ACTIONS = range(1, 61)
 def scan_ntu60(root: Path, options: ReadOptions) -> list[Source]:
     """List the ``.skeleton`` files below ``root`` that belong to NTU RGB+D 60.
 
-    Files of NTU RGB+D 120 beside them are no part of it; files whose name says nothing are listed, so that
+    Files of NTU RGB+D 120 beside them are not part of it; files whose name says nothing are listed, so that
     `read_ntu60` can say what is wrong with them.
     """
     return [source for source in _scan(root) if _in_ntu60(source)]

@@ -207,7 +207,7 @@ def _count(text: Pointer, at: int, size: int, least: int) -> tuple[int, int]:
 
 @kernel
 def _identity(text: Pointer, at: int) -> tuple[int, int]:
-    """Return a body's id and -1, or 0 and where the id stands if it is no int64."""
+    """Return a body's id and -1, or 0 and where the id stands if it is not an int64."""
     number, end = parse_int(text, at)
     return (number, -1) if end > at and is_blank(text, end) else (0, at)
 

@@ -78,7 +78,7 @@ def make_array(shape: Any, dtype: Any, raw: Any, order: str, budget: Budget) -> 
     The array is read-only, as it shares the bytes' memory.
     """
     if not isinstance(dtype, DType):
-        raise RefusedError("a numpy array whose dtype is none")
+        raise RefusedError("a numpy array whose dtype is not one")
     plain = dtype.build()
     count = size_of(shape)
     if plain.kind == "O":
@@ -88,7 +88,7 @@ def make_array(shape: Any, dtype: Any, raw: Any, order: str, budget: Budget) -> 
         budget.take(len(raw))
         raw = raw.encode("latin-1")
     if not isinstance(raw, bytes):
-        raise RefusedError("a numpy array whose data are no bytes")
+        raise RefusedError("a numpy array whose data are not bytes")
     if plain.itemsize == 0 or count * plain.itemsize != len(raw):
         raise RefusedError(
             f"a numpy array of shape {short(shape)} and dtype {plain} ({count * plain.itemsize} bytes) "
@@ -121,7 +121,7 @@ def _object_array(shape: Any, items: Any, order: str, count: int, budget: Budget
 
 
 def size_of(shape: Any) -> int:
-    """Return the number of elements of a shape; raises `RefusedError` where it is none."""
+    """Return the number of elements of a shape; raises `RefusedError` where it is not one."""
     if (
         not isinstance(shape, tuple)
         or len(shape) > _MAX_DIMS

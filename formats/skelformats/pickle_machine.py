@@ -136,14 +136,14 @@ class Machine:
         """Append items to the list on top of the stack."""
         target = self.stack[-1]
         if type(target) is not list:
-            raise RefusedError(f"items for a {type(target).__name__}, which is no list")
+            raise RefusedError(f"items for a {type(target).__name__}, which is not a list")
         target.extend(items)
 
     def set_items(self, items: list[Any]) -> None:
         """Put keys and values into the dictionary on top of the stack."""
         target = self.stack[-1]
         if type(target) is not dict or len(items) % 2:
-            raise RefusedError(f"keys and values for a {type(target).__name__}, which is no dictionary")
+            raise RefusedError(f"keys and values for a {type(target).__name__}, which is not a dictionary")
         self.budget.take(_PAIR * (len(items) // 2))
         for key, value in zip(items[::2], items[1::2], strict=True):
             target[check_key(key, self.budget)] = value
@@ -158,7 +158,7 @@ class Machine:
         """Put members into the set on top of the stack."""
         target = self.stack[-1]
         if type(target) is not set:
-            raise RefusedError(f"members for a {type(target).__name__}, which is no set")
+            raise RefusedError(f"members for a {type(target).__name__}, which is not a set")
         self.budget.take(_MEMBER * len(items))
         target.update(check_key(item, self.budget) for item in items)
 
@@ -176,7 +176,7 @@ class Machine:
         """Look up the global whose module and name are on the stack."""
         name, module = self.stack.pop(), self.stack.pop()
         if type(name) is not str or type(module) is not str:
-            raise RefusedError("a global whose name is no text")
+            raise RefusedError("a global whose name is not text")
         self.stack.append(find_global(module, name))
 
     def tuple_of(self, count: int) -> None:

@@ -91,7 +91,7 @@ def find_global(module: str, name: str) -> Global:
 def call(function: Any, args: Any, budget: Budget) -> Any:
     """Do what calling a known global with ``args`` would do; raises `RefusedError`."""
     if not isinstance(function, Global) or not isinstance(args, tuple):
-        raise RefusedError("a call of something that is no function")
+        raise RefusedError("a call of something that is not a function")
     if function.kind not in _CALLS:
         raise RefusedError(f"a call of {function}")
     return _CALLS[function.kind](args, budget)
@@ -118,7 +118,7 @@ def fill(target: Any, state: Any, budget: Budget) -> Any:
         _, shape, dtype, fortran, raw = state
         return make_array(shape, dtype, raw, "F" if fortran is True or fortran == 1 else "C", budget)
     if not isinstance(state, dict):
-        raise RefusedError(f"a {target.kind} object whose state is no dictionary")
+        raise RefusedError(f"a {target.kind} object whose state is not a dictionary")
     if target.kind == "csc":
         return dense(state, budget)
     return _chumpy(state) if target.kind == "chumpy" else _select(state, budget)
@@ -231,7 +231,7 @@ def _chumpy(state: dict[Any, Any]) -> np.ndarray[Any, Any]:
     """Return the array of a chumpy leaf, which stands under ``x`` in its state."""
     value = state.get("x")
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
-        raise RefusedError("a chumpy expression that is no leaf (it has no array 'x')")
+        raise RefusedError("a chumpy expression that is not a leaf (it has no array 'x')")
     return value
 
 
@@ -242,7 +242,7 @@ def _select(state: dict[Any, Any], budget: Budget) -> np.ndarray[Any, Any]:
     """
     source, numbers, shape = (state.get(key) for key in ("a", "idxs", "preferred_shape"))
     if not isinstance(source, np.ndarray) or source.dtype.kind not in "biuf":
-        raise RefusedError("a chumpy selection from something that is no array of numbers")
+        raise RefusedError("a chumpy selection from something that is not an array of numbers")
     if not isinstance(numbers, np.ndarray) or numbers.dtype.kind not in "iu" or numbers.ndim != 1:
         raise RefusedError("a chumpy selection without numbers of elements")
     if numbers.size and not 0 <= numbers.min() <= numbers.max() < source.size:

@@ -114,7 +114,7 @@ PHASE_2 = Phase(
 def scan(phase: Phase, root: Path, options: ReadOptions) -> list[Source]:
     """List the videos of a phase below ``root``: a skeleton file each, with label file and split lists.
 
-    Text files whose name is none of a video are not listed: folders hold read-me files and lists as well.
+    Text files whose name is not a video's are not listed: folders hold read-me files and lists as well.
     """
     skeletons, labels, splits = _sort_files(phase, root)
     taken = set()
@@ -229,8 +229,8 @@ def _interval(label: Label | Refused, bodies: _Bodies, base: str) -> Interval | 
 
 
 def _labels(phase: Phase, root: Path, path: str, video: str) -> list[Label | Refused]:
-    """Parse a label file; a line that is none is set aside alone."""
-    # what is no text cannot be a label either, and is told with its line
+    """Parse a label file; a line that is not one is set aside alone."""
+    # what is not text cannot be a label either, and is told with its line
     lines = (root / path).read_bytes().decode("utf-8-sig", errors="replace").splitlines()
     classes = load_facts(phase.dataset).classes
     found: list[Label | Refused] = []

@@ -74,7 +74,7 @@ def read(root: Path, source: Source, options: ReadOptions) -> list[Clip]:
     Raises
     ------
     FormatError
-        The file is not of this format; a list of person boxes is none.
+        The file is not of this format; a list of person boxes is not.
     """
     path = root / source.path
     content = load_json(path, EXPECTED)

@@ -67,7 +67,7 @@ def read(root: Path, source: Source, options: ReadOptions) -> list[Clip]:
     Raises
     ------
     FormatError
-        The file is no such pickle, or names anything but arrays and plain data.
+        The file is not such a pickle, or names anything but arrays and plain data.
     """
     path = root / source.path
     content = load_pickle(path)

@@ -85,7 +85,7 @@ def load_npz(
     Raises
     ------
     FormatError
-        No such archive, a key is missing, a member is damaged or too large, or has objects that are no data.
+        There is no such archive, a key is missing, or a member is damaged, too large or not plain data.
     """
     path = Path(path)
     try:
@@ -113,7 +113,7 @@ def load_npy(path: str | Path, max_bytes: int = MAX_BYTES) -> NDArray[Any]:
     Raises
     ------
     FormatError
-        It is no such file, is cut off or too large, or has objects that are no data.
+        It is not such a file, is cut off or too large, or has objects that are not plain data.
     """
     path = Path(path)
     try:
@@ -264,7 +264,7 @@ def _read_objects(file: IO[bytes], header: _Header, left: int, where: str, max_b
     if not isinstance(value, np.ndarray) or value.shape != header.shape or value.dtype != header.dtype:
         raise FormatError(
             where,
-            f"a pickle of {type(value).__name__} that is no array of shape {header.shape!r:.80}",
+            f"a pickle of {type(value).__name__} that is not an array of shape {header.shape!r:.80}",
             "the array that the header describes",
         )
     return value

@@ -42,7 +42,7 @@ _DAMAGED = (
     OverflowError,
     MemoryError,
 )
-"""What malformed instructions end in: an empty stack, an unknown memo index, a number that is none, ..."""
+"""What malformed instructions end in: an empty stack, an unknown memo index, text for a number, ..."""
 
 
 def load_pickle(path: str | Path, max_bytes: int = MAX_BYTES) -> Any:

@@ -130,7 +130,7 @@ def load_body_model(path: str | Path, soft: str | Path | None = None) -> BodyMod
     Raises
     ------
     FormatError
-        It is no model of the family, or the two do not belong together.
+        It is not a model of the family, or the two do not belong together.
     """
     path = Path(path)
     arrays = _load_pickled(path) if path.suffix.lower() in (".pkl", ".pickle") else _load_npz(path)
@@ -298,7 +298,9 @@ def _build(path: Path, arrays: Mapping[str, Any]) -> BodyModel:
             # numpy.savez keeps a sparse matrix as an array of one object
             value = value[()]
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "iuf":
-            raise FormatError(path, f"{key!r} that is no array of numbers", "a body model of the SMPL family")
+            raise FormatError(
+                path, f"{key!r} that is not an array of numbers", "a body model of the SMPL family"
+            )
         numbers[key] = value.astype(np.float64)
         if not np.isfinite(numbers[key]).all():
             raise FormatError(path, f"{key!r} with values that are not finite", "a body model")

@@ -47,7 +47,7 @@ def read_split_list(
     Raises
     ------
     FormatError
-        Something in the list is no name, a name is in two parts, or there is no name at all.
+        Something in the list is not a name, a name is in two parts, or there is no name at all.
     OSError
         It cannot be read.
     """

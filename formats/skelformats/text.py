@@ -93,7 +93,7 @@ def load_text(path: Path) -> Text:
     Raises
     ------
     FormatError
-        The file is empty, or holds bytes that are no ASCII text.
+        The file is empty, or holds bytes that are not ASCII text.
     OSError
         It cannot be read.
     """
@@ -108,7 +108,7 @@ def load_text(path: Path) -> Text:
 
 
 def as_text(content: bytes, path: str | Path) -> Text:
-    """Take bytes that are at hand as a `Text`; raises `FormatError` as `load_text` does."""
+    """Take bytes as a `Text`; raises `FormatError` as `load_text` does."""
     buffer = np.empty(len(content) + PADDING, np.uint8)
     buffer[: len(content)] = np.frombuffer(content, np.uint8)
     return _checked(path, buffer, len(content))
@@ -133,7 +133,7 @@ def quote(text: str) -> str:
 
 @kernel
 def skip_blanks(buffer: Pointer, at: int) -> int:
-    """Return the position of the next byte that is no space, tab or carriage return."""
+    """Return the position of the next byte that is not a space, tab or carriage return."""
     while buffer[at] == _SPACE or buffer[at] == _TAB or buffer[at] == _RETURN:
         at += 1
     return at
@@ -141,7 +141,7 @@ def skip_blanks(buffer: Pointer, at: int) -> int:
 
 @kernel
 def skip_space(buffer: Pointer, at: int) -> int:
-    """Return the position of the next byte that is no white space, on this line or a later one."""
+    """Return the position of the next byte that is not white space, on this line or a later one."""
     while 0 < buffer[at] <= _SPACE:
         at += 1
     return at
@@ -176,7 +176,7 @@ def skip_fields(buffer: Pointer, size: int, at: int, count: int) -> int:
     before = np.uint64(0)
     while at < size:
         blank = blanks(buffer, at)
-        # a field ends where a blank follows a byte that is none
+        # a field ends where a blank follows a byte that is not one
         ends = blank & ~((blank << np.uint64(1)) | before)
         line_ends = newlines(buffer, at)
         found = ones(ends)
@@ -200,7 +200,7 @@ def skip_fields(buffer: Pointer, size: int, at: int, count: int) -> int:
 def parse_int(buffer: Pointer, at: int) -> tuple[int, int]:
     """Return the int64 that begins at ``at``, and the position after it; ``at`` itself where there is none.
 
-    A number beyond int64 is none.
+    A number beyond int64 does not count.
     """
     start = at
     negative = buffer[at] == _MINUS

@@ -69,7 +69,7 @@ def parse_poses(path: Path) -> Poses:
     Raises
     ------
     FormatError
-        It is no JSON, or not of this form.
+        It is not JSON, or not of this form.
     OSError
         It cannot be read.
     """

@@ -77,7 +77,7 @@ def read_video(root: Path, source: Source, options: ReadOptions) -> list[Clip | 
 
 
 def _annotations(root: Path, path: str, video: str) -> list[Label | Refused]:
-    """Parse a csv of annotations; a line that is none is set aside alone."""
+    """Parse a csv of annotations; a line that is not one is set aside alone."""
     lines = (root / path).read_bytes().decode("utf-8-sig", errors="replace").splitlines()
     if not lines or lines[0].replace(" ", "").lower() != _CSV_HEADER:
         first = quote(lines[0]) if lines else "an empty file"

@@ -119,7 +119,7 @@ def _track(path: Path, detections: Sequence[Detection], apart: int) -> list[Dete
 
 
 def _unused(taken: set[str | None]) -> Iterator[str]:
-    """Yield names for tracks: the numbers from 0 on that are no track's id."""
+    """Yield names for tracks: the numbers from 0 on that are not a track's id."""
     return (str(number) for number in count() if str(number) not in taken)
 
 

@@ -85,7 +85,7 @@ def test_ingest_exits_with_1_when_something_was_set_aside(
     (tmp_path / "raw" / f"{names[0]}.json").write_text("{")
     code, out, _ = skelconv(capsys, "ingest", "ucla", tmp_path / "raw", tmp_path / "out.zarr", "-j", 0)
     assert code == 1
-    assert f"{names[0]}.json, line 1: found text that is no JSON" in out
+    assert f"{names[0]}.json, line 1: found text that is not JSON" in out
 
 
 def test_a_dry_run_writes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def test_bad_sources_are_set_aside_with_the_reason(damaged: Path, tmp_path: Path
 
 
 def test_strict_stops_at_the_first_bad_source(damaged: Path, tmp_path: Path) -> None:
-    with pytest.raises(IngestError, match="no JSON"):
+    with pytest.raises(IngestError, match="not JSON"):
         ingest(plan_of(damaged), tmp_path / "out.zarr", strict=True)
     assert not (tmp_path / "out.zarr").exists()
 

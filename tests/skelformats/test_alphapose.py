@@ -105,8 +105,8 @@ def test_the_layout_can_be_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        ("[" * 1_000_000, "no JSON"),
-        ("[NaN]", "no JSON"),
+        ("[" * 1_000_000, "not JSON"),
+        ("[NaN]", "not JSON"),
         ({}, "a JSON dict"),
         ([3], "in entry 0 no person with an 'image_id'"),
         ([{"image_id": "0.jpg"}], "in entry 0 no 'keypoints'"),
@@ -115,7 +115,7 @@ def test_the_layout_can_be_said(tmp_path: Path) -> None:
         ([entry(idx=1.5)], "in entry 0 the track id 1.5"),
         ([entry(idx=[[1], ["x"]])], "in entry 0 the track id 'x'"),
         ([entry(idx=[[1, 2], [3]])], "in entry 0 the track id [1, 2]"),
-        ([entry(score="high")], "in entry 0 a score with a value that is no number"),
+        ([entry(score="high")], "in entry 0 a score with a value that is not a number"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, content: Any, found: str) -> None:

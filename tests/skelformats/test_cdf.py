@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import tracemalloc
 from pathlib import Path
 
 import cdflib
@@ -178,6 +179,24 @@ def test_a_block_that_inflates_further_than_its_records_is_cut_there(tmp_path: P
     struct.pack_into(">i", data, record(data, 8) + VDR_FIRST_SIZE, 5)
     path.write_bytes(data)
     assert read_variable(path, "Pose").shape == (1, 5, 96)
+
+
+def test_a_compressed_file_inflates_no_further_than_asked_whatever_it_claims(tmp_path: Path) -> None:
+    path = write_cdf(tmp_path / "a.cdf", np.zeros((100_000, 96), np.float32), Compressed=9)
+    content = bytearray(path.read_bytes())
+    assert len(content) < 100_000
+    with pytest.raises(FormatError, match="a compressed file that claims 384"):
+        read_variable(path, "Pose", 1_000_000)
+    # size and type of the record, where the method stands, and then the claim
+    at = 8 + 8 + 4 + 8
+    for claim in (2**62, -1, 1000):
+        content[at : at + 8] = claim.to_bytes(8, "big", signed=True)
+        path.write_bytes(content)
+        tracemalloc.start()
+        with pytest.raises(FormatError):
+            read_variable(path, "Pose", 1_000_000)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("spec", [{}, {"Compressed": 5}])

@@ -67,13 +67,13 @@ def test_files_that_lie_above_the_tracks_are_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        ("[" * 1_000_000, "no JSON"),
+        ("[" * 1_000_000, "not JSON"),
         ([], "a JSON list"),
         ({"frame": 0}, "none of the joints Nose, Neck"),
         (frame(-1), "the frame -1"),
         (frame(10**11), "the frame 100000000000"),
         (frame(0, Neck=3), "'Neck' of type int"),
-        (frame(0, Neck={"x": 1, "y": 2}), "'Neck' with a value that is no number"),
+        (frame(0, Neck={"x": 1, "y": 2}), "'Neck' with a value that is not a number"),
         (frame(0, bbox=3), "'bbox' of type int"),
     ],
 )

@@ -89,7 +89,7 @@ def test_frames_are_numbered_by_the_files_names(path: str, expected: tuple[str, 
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        ("[" * 1_000_000, "no JSON"),
+        ("[" * 1_000_000, "not JSON"),
         ([], "no list 'people'"),
         ({"people": [3]}, "in person 0 a JSON int"),
         ({"people": [{}]}, "in person 0 keypoints of type NoneType"),

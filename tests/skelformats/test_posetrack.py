@@ -80,7 +80,7 @@ def content(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("broken", "found"),
     [
-        ("[" * 1_000_000, "no JSON"),
+        ("[" * 1_000_000, "not JSON"),
         ([{"bbox": [1, 2, 3, 4], "image_id": 3}], "a list of person boxes"),
         (content(images=None), "'images' of type NoneType"),
         (content(annotations=None), "'annotations' of type NoneType"),

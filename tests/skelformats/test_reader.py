@@ -43,7 +43,7 @@ def test_raw_values_come_back_exactly_from_canonical_ones(
 
 @pytest.mark.parametrize("scale", [0.001, 0.01])
 def test_millimetres_come_back_to_the_last_bit_but_one(scale: float) -> None:
-    """A scale that is no power of two rounds once each way."""
+    """A scale that is not a power of two rounds once each way."""
     raw = np.random.default_rng(0).uniform(-5000, 5000, (1000, 3)).astype(np.float32)
     back = AxisMap(scale=scale).to_raw(AxisMap(scale=scale).to_canonical(raw))
     np.testing.assert_array_max_ulp(back, raw, 1)

@@ -97,7 +97,7 @@ def test_an_object_array_with_a_payload_is_refused_by_name(tmp_path: Path) -> No
 
 def test_an_object_array_whose_pickle_is_something_else_is_refused(tmp_path: Path) -> None:
     content = header("(1,)", "|O") + pickle.dumps([1])
-    with pytest.raises(FormatError, match="a pickle of list that is no array"):
+    with pytest.raises(FormatError, match="a pickle of list that is not an array"):
         load_npz(archive(tmp_path / "a.npz", {"x.npy": content}))
 
 

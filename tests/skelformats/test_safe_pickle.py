@@ -122,7 +122,7 @@ def test_a_chumpy_leaf_becomes_its_array_also_where_it_is_shared(made: bytes) ->
 
 
 def test_a_chumpy_expression_is_refused() -> None:
-    refuses(b"\x80\x02cchumpy.ch\nCh\n)\x81}U\x01aK\x01sb.", "chumpy expression that is no leaf")
+    refuses(b"\x80\x02cchumpy.ch\nCh\n)\x81}U\x01aK\x01sb.", "chumpy expression that is not a leaf")
     refuses(b"\x80\x02cchumpy.ch_ops\nadd\n)\x81.", "global chumpy.ch_ops.add")
 
 
@@ -208,7 +208,7 @@ HUGE = b"\x8a\x05" + (10**12 - 1).to_bytes(5, "little") + b"\x00"
         (b"h\x05.", "damaged"),
         (b"K\x01b.", "damaged"),
         (b"K\x01K\x02b.", "a state for an object of type int"),
-        (b"K\x01)R.", "a call of something that is no function"),
+        (b"K\x01)R.", "a call of something that is not a function"),
         (b"cnumpy\nndarray\n)R.", "a call of numpy.ndarray"),
         (b"cnumpy\nndarray\n.", "numpy.ndarray as a value"),
         (b"cnumpy\nndarray\n)\x81.", "an object of numpy.ndarray"),
@@ -289,7 +289,7 @@ def test_keys_whose_hashes_are_made_to_collide_are_refused_at_once(form: str) ->
     }[form]
     begun = time.process_time()
     refuses(content, "more than 4096 dictionary keys that are neither text nor numbers")
-    assert time.process_time() - begun < 3
+    assert time.process_time() - begun < 8
 
 
 def test_tuples_as_keys_are_bounded_too_and_text_and_numbers_are_not() -> None:

@@ -173,7 +173,7 @@ def test_fewer_betas_than_the_model_has_are_as_zeros(tmp_path: Path) -> None:
         ({"kintree_table": np.zeros(52)}, "of shape"),
         ({"kintree_table": np.tile(np.arange(52), (2, 1))}, "a child stands before its parent"),
         ({"v_template": np.full((416, 3), np.nan)}, "not finite"),
-        ({"v_template": np.array(["a"])}, "no array of numbers"),
+        ({"v_template": np.array(["a"])}, "not an array of numbers"),
     ],
 )
 def test_what_is_no_body_model_is_refused(tmp_path: Path, changes: dict[str, Any], match: str) -> None:

@@ -209,8 +209,8 @@ def test_what_is_wrong_is_named(tmp_path: Path, frames: Any, found: str) -> None
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("", "no JSON"),
-        ("[" * 1_000_000, "no JSON"),
+        ("", "not JSON"),
+        ("[" * 1_000_000, "not JSON"),
         ("[]", "a JSON list"),
         ('{"njts": 17, "frames": [[]]}', "'njts' 17, expected 13 joints"),
         ('{"njts": 13}', "'frames' that is of type NoneType"),

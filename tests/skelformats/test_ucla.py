@@ -87,7 +87,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, edit: Edit, found: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "[1, 2", '{"skeletons": [[', "[" * 1_000_000, "\x00\xff"])
 def test_text_that_is_no_json_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(FormatError, match="no JSON"):
+    with pytest.raises(FormatError, match="not JSON"):
         read(tmp_path, text)
 
 
