@@ -6,6 +6,7 @@
 
 A size is tokens x heads x width of a head. Both ways take turns and the best round of each counts, because
 other work on the machine only ever slows one down. ``rule`` is what `skeltrain.models.attention` chooses.
+The last lines are whole forward and backward passes of a masked autoencoder on 40 x 20 pixels.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from skeltrain.models.attention import attend, is_fused_faster
+from skeltrain.models.mae import build_mae
 
 #: A small encoder on 40 x 20 pixels: visible patches, all; vit_micro on 64 x 64; ViT-S, ViT-B on 224 x 224.
 SIZES = ("7x4x32", "26x4x32", "65x3x32", "50x6x64", "197x6x64", "50x12x64", "197x16x32")
@@ -30,6 +32,21 @@ def step(query: Tensor, key: Tensor, value: Tensor, fused: bool) -> Callable[[],
     def run() -> None:
         attend(query, key, value, fused).square().sum().backward()
         query.grad = key.grad = value.grad = None
+
+    return run
+
+
+def model_step(choice: str, dtype: torch.dtype, batch: int, device: torch.device) -> Callable[[], None]:
+    """Forward and backward pass of a small masked autoencoder: 25 patches of 8 x 4 pixels."""
+    model = build_mae("vit_micro", attention=choice, image_size=(40, 20), patch_size=(8, 4), channels=12)
+    model.to(device)
+    image = torch.randn(batch, 12, 40, 20, device=device)
+
+    def run() -> None:
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+            loss = model(image).loss
+        loss.backward()
+        model.zero_grad(set_to_none=True)
 
     return run
 
@@ -73,6 +90,11 @@ def main() -> None:
             print(
                 f"{size:>10} {name:>5} {times['fused']:9.2f} {times['explicit']:12.2f} {ratio:15.2f}  {rule}"
             )
+    for name, dtype in DTYPES.items():
+        steps = {choice: model_step(choice, dtype, given.batch, device) for choice in ("fused", "auto")}
+        times = best(steps, given.rounds, device)
+        shown = ", ".join(f"{choice} {time:.1f} ms" for choice, time in times.items())
+        print(f"vit_micro on 40 x 20, {name}: {shown}, {times['fused'] / times['auto']:.2f} times as fast")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ ATTENTION = ("auto", "fused", "explicit")
 
 #: On a CPU, explicit attention is faster up to so many tokens in float32, and always in half precision
 #: (benchmarks/attention.py; docs/models.md has the figures).
-CPU_EXPLICIT_TOKENS: Final = 128
+CPU_EXPLICIT_TOKENS: Final = 64
 
 
 def set_attention(model: nn.Module, choice: str) -> None:
