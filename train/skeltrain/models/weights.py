@@ -22,6 +22,20 @@ from torch import Tensor
 
 from skeltrain.models.errors import WeightsError
 from skeltrain.models.mae import MaskedAutoencoder
+from skeltrain.models.motionbert_weights import load_motionbert
+from skeltrain.models.weight_report import WeightReport
+from skeltrain.models.weight_report import listing as _listing
+
+__all__ = [
+    "WeightReport",
+    "Weights",
+    "load_decoder",
+    "load_encoder",
+    "load_mae",
+    "load_motionbert",
+    "our_name",
+    "read_weights",
+]
 
 HUB_PREFIX = "timm/"
 
@@ -40,46 +54,6 @@ _LANDMARK = "patch_embed.proj.weight"
 
 #: What may lie beside an encoder and be left there. Any other surplus key belongs to another architecture.
 _HEADS = ("encoder.head.", "encoder.head_dist.", "encoder.fc_norm.", "encoder.pre_logits.")
-
-_SHOWN = 5
-
-
-@dataclass(frozen=True)
-class WeightReport:
-    """What became of every key of a source and of the model.
-
-    Attributes
-    ----------
-    source
-        The file or hub id.
-    matched
-        The model's tensors that were loaded, by the model's names (``encoder.*``, ``decoder.*``).
-    missing
-        The model's tensors that the source does not have and that keep their fresh values. Only ever the
-        whole decoder: anything less is an error.
-    unused
-        The source's keys that the model has no place for, by the source's names.
-    """
-
-    source: str
-    matched: tuple[str, ...]
-    missing: tuple[str, ...]
-    unused: tuple[str, ...]
-
-    def summary(self) -> str:
-        """Return the account as a few lines of text."""
-        lines = [f"weights from {self.source}"]
-        for part in ("encoder", "decoder"):
-            loaded = sum(name.startswith(f"{part}.") for name in self.matched)
-            fresh = sum(name.startswith(f"{part}.") for name in self.missing)
-            if loaded or fresh:
-                rest = f", {fresh} keep their fresh values" if fresh else ""
-                lines.append(f"  {part}: {loaded} of {loaded + fresh} tensors loaded{rest}")
-        if self.unused:
-            lines.append(f"  not used: {_listing(self.unused)}")
-        else:
-            lines.append("  every key of the source was used")
-        return "\n".join(lines)
 
 
 def load_mae(model: MaskedAutoencoder, source: str | Path) -> WeightReport:
@@ -286,11 +260,6 @@ def _check(wanted: list[str], model: Mapping[str, Tensor], weights: Weights, par
             f"the {len(wanted)} tensors of this model's {what}",
             "The weights are of another depth or architecture, and would not compute the same here",
         )
-
-
-def _listing(names: list[str] | tuple[str, ...], separator: str = ", ") -> str:
-    shown = separator.join(names[:_SHOWN])
-    return f"{shown}{separator}and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
 
 
 def _first_line(error: BaseException) -> str:
