@@ -124,7 +124,7 @@ def pck(
         Those that count; the default is for poses in the order of h36m17. None for all.
     """
     distance, seen = _chosen(pred, target, joints, visible)
-    return _like(pred, _mean(100.0 * (distance < threshold), seen))
+    return _like(pred, _mean(100.0 * (distance < threshold).double(), seen))
 
 
 def auc(
