@@ -99,6 +99,12 @@ def test_a_bias_of_the_keys_changes_nothing() -> None:
     close(model(x), before, atol=1e-5)
 
 
+def test_it_is_one_graph_for_the_compiler() -> None:
+    model = perturbed(**SMALL)
+    x = clips(2, 5, 17, 3)
+    close(torch.compile(model, backend="eager", fullgraph=True)(x), model(x), atol=1e-6)
+
+
 def test_bfloat16_autocast_stays_near() -> None:
     model = perturbed(**SMALL)
     x = clips(2, 5, 17, 3)

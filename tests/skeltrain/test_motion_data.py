@@ -218,6 +218,28 @@ def test_two_persons_get_their_own_tracks_with_their_confidences() -> None:
         motion.human_tracking(np.zeros((3, 4, 17, 2)))
 
 
+def test_action_motion_keeps_confidences_with_their_joints_unless_parity_leaves_them() -> None:
+    rng = np.random.default_rng(0)
+    position = (
+        rng.uniform(0, 1000, (2, 1, 17, 2)) + np.array([[[[0, 0]]], [[[800, 0]]]]) + np.zeros((2, 5, 17, 2))
+    )
+    confidence = rng.random((2, 5, 17))
+    position[:, 2:4], listed = position[::-1, 2:4].copy(), confidence.copy()
+    found = motion.action_motion(position, confidence, (1080, 1920), parity=False)
+    official = motion.action_motion(position, confidence, (1080, 1920))
+    assert found.shape == (2, 5, 17, 3)
+    close(found[..., :2], official[..., :2], atol=0)
+    close(found[:, :, 11, :2], found[:, :1, 11, :2].repeat(5, axis=1), atol=1e-6)
+    close(official[..., 2], listed, atol=1e-6)
+    confidence[:, 2:4] = confidence[::-1, 2:4].copy()
+    close(found[:, :, 11, 2], confidence[:, :, 5], atol=1e-6)  # the left shoulder
+    close(found[:, :, 0, 2], confidence[:, :, [11, 12]].mean(axis=-1), atol=1e-6)
+    alone = motion.action_motion(position[:1], listed[:1], (1080, 1920))
+    assert not alone[1].any()
+    with pytest.raises(ModelError, match="coco17"):
+        motion.action_motion(position[:, :, :13], listed, (1080, 1920))
+
+
 def test_targets_are_relative_to_every_root_or_to_the_first_depth() -> None:
     x = torch.from_numpy(clip(2, 4, 17, 3))
     close(motion.root_target(x, True), x - x[:, :, :1], atol=0)

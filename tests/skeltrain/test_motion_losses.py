@@ -160,6 +160,20 @@ def test_poses_of_different_shape_are_not_broadcast() -> None:
         motion.limb_variance(torch.zeros(1, 2, 13, 3))
 
 
+def test_mesh_losses_square_where_asked_and_bodies_at_rest_have_gradients() -> None:
+    one, other = torch.zeros(2, 24, 3), torch.zeros(2, 24, 3)
+    other[..., 0] = math.pi / 2
+    # two entries of nine are 1 off, two more are 1 off in the other direction
+    close(mesh.pose(one, other), 4 / 9)
+    close(mesh.pose(one, 2 * other), 2 * 2 / 9)
+    close(mesh.pose(one, 2 * other, squared=True), 2 * 4 / 9)
+    theta = torch.zeros(1, 3, 82, requires_grad=True)
+    joints = torch.zeros(1, 3, 17, 3, requires_grad=True)
+    mesh.mesh_losses(joints, torch.randn(1, 3, 17, 3), theta, torch.randn(1, 3, 82))["loss"].backward()
+    assert theta.grad is not None
+    assert theta.grad.isfinite().all()
+
+
 @pytest.fixture(scope="module")
 def figures(golden: Path) -> Figures:
     return Figures(golden, "losses")

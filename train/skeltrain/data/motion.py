@@ -11,9 +11,14 @@ M persons, T frames, J joints in the order of h36m17; x to the right, y down, an
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from skelformats.conversions import to_h36m17
 from skelformats.skeleton import load_skeleton
 from skeltrain.data.motion_cameras import (
     denormalise_h36m,
@@ -29,6 +34,7 @@ from skeltrain.models.errors import ModelError
 
 __all__ = [
     "NoiseParameters",
+    "action_motion",
     "add_mask",
     "add_noise",
     "crop_scale",
@@ -53,6 +59,8 @@ MASK_JOINTS, MASK_FRAMES = 0.05, 0.10
 MOVE_ANGLE, MOVE_SCALE, MOVE_SHIFT = 10.0, 0.1, 0.1
 
 _FEWEST_POINTS = 4
+
+ACTION_PERSONS = 2
 
 
 def flip(motion: Array) -> Array:
@@ -224,3 +232,48 @@ def human_tracking(motion: Array) -> Array:
     swapped = torch.zeros(x.shape[1], dtype=torch.bool, device=x.device)
     swapped[1:] = (stay > leave).cumsum(dim=0) % 2 == 1
     return like(motion, torch.where(swapped[:, None, None], x.flip(0), x))
+
+
+def action_motion(
+    position: NDArray[Any], confidence: NDArray[Any], img_shape: tuple[float, float], parity: bool = True
+) -> NDArray[np.float32]:
+    """Return what action recognition is given of the 2D poses of a recording, before any crop.
+
+    Parameters
+    ----------
+    position
+        (1 or 2 persons, T, 17, 2) pixels in the order of coco17, as the files of PYSKL have them.
+    confidence
+        (persons, T, 17).
+    img_shape
+        Height and width of the picture.
+    parity
+        As the released action models were trained: confidences stay in the order of coco17 and with the
+        listed person, beside joints in the order of h36m17. When off, they go with their joints and persons.
+
+    Returns
+    -------
+    (2, T, 17, 3) x, y and confidence; a person who is not there is zero.
+
+    Raises
+    ------
+    ModelError
+        There are more than two persons, or arrays of another shape.
+    """
+    if position.ndim != 4 or position.shape[2:] != (17, 2) or confidence.shape != position.shape[:3]:
+        raise ModelError(
+            f"action_motion: found positions of shape {position.shape} and confidences of "
+            f"{confidence.shape}, expected (persons, T, 17, 2) and (persons, T, 17) of coco17"
+        )
+    placed = make_cam(position.astype(np.float32), img_shape)
+    scores = confidence.astype(np.float32)
+    if parity:
+        joints, _ = to_h36m17("coco17", human_tracking(placed))
+        result = np.concatenate([joints, scores[..., None]], axis=-1)
+    else:
+        tracked = human_tracking(np.concatenate([placed, scores[..., None]], axis=-1))
+        joints, converted = to_h36m17("coco17", tracked[..., :2], tracked[..., 2])
+        assert converted is not None
+        result = np.concatenate([joints, converted[..., None]], axis=-1)
+    absent = ((0, ACTION_PERSONS - len(result)), (0, 0), (0, 0), (0, 0))
+    return np.pad(result, absent)
