@@ -5,7 +5,8 @@
 The plain reading attends with two matrix products and a softmax, moves joints and frames about for it, and
 puts the two streams side by side to weigh them. Clips have 243 frames of 17 joints; a training step is
 forward, the losses of pretraining, backward and AdamW. Each way runs in a process of its own, all in turn,
-round after round; the smallest time of each counts, and the largest memory.
+round after round; the smallest time of each counts, and the largest memory. Seconds of the processor, with
+the system's work for it, hardly depend on what else the machine does.
 
 On a CPU a large part of a plain training step is the operating system handing out and taking back the memory
 of activations. Settings of glibc's allocator, read when a process starts, end that; this command sets them
@@ -51,6 +52,19 @@ class Way:
     kept: bool
     precision: str = "fp32"
     compiled: bool = False
+
+
+@dataclass(frozen=True)
+class Best:
+    """Least seconds by the clock and of the processor, and most memory, GiB, of a way."""
+
+    seconds: float = float("inf")
+    processor: float = float("inf")
+    peak: float = 0.0
+
+    def with_(self, seconds: float, processor: float, peak: float) -> Best:
+        """Return the best of this and another measurement."""
+        return Best(min(self.seconds, seconds), min(self.processor, processor), max(self.peak, peak))
 
 
 CPU_WAYS = (
@@ -183,17 +197,15 @@ def check(model: str) -> None:
 
 
 def worker(way: Way, model: str, batch: int, threads: int, work: str) -> None:
-    """Measure one way in this process and print the result: once to warm up, twice for the time."""
+    """Measure one way in this process and print the result: once to warm up, once for the time."""
     torch.set_num_threads(threads)
     run = works(way, model, batch, "cpu")[work]
-    best = float("inf")
-    for turn in range(3):
-        began = time.perf_counter()
-        run()
-        if turn:
-            best = min(best, time.perf_counter() - began)
+    run()
+    began, used = time.perf_counter(), time.process_time()
+    run()
+    seconds, processor = time.perf_counter() - began, time.process_time() - used
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"seconds": best, "peak": peak}))
+    print(json.dumps({"seconds": seconds, "processor": processor, "peak": peak}))
 
 
 def in_its_own_process(way: int, options: argparse.Namespace, batch: int, work: str) -> dict[str, float]:
@@ -211,12 +223,11 @@ def cpu(options: argparse.Namespace) -> None:
     """Measure all ways on the CPU and print a table for each batch and work."""
     for batch in options.batch:
         for work in options.work or ("forward", "training step"):
-            best = {way.name: (float("inf"), 0.0) for way in CPU_WAYS}
+            best = {way.name: Best() for way in CPU_WAYS}
             for _ in range(options.rounds):
                 for number, way in enumerate(CPU_WAYS):
                     found = in_its_own_process(number, options, batch, work)
-                    seconds, peak = best[way.name]
-                    best[way.name] = (min(seconds, found["seconds"]), max(peak, found["peak"]))
+                    best[way.name] = best[way.name].with_(**found)
             report(f"{work}, batch {batch}", best, batch)
 
 
@@ -226,7 +237,7 @@ def cuda(options: argparse.Namespace) -> None:
     for batch in options.batch:
         ready = {way.name: works(way, options.model, batch, "cuda") for way in cuda_ways(options.compile)}
         for work in options.work or ("forward", "training step"):
-            best = {name: (float("inf"), 0.0) for name in ready}
+            best = {name: Best() for name in ready}
             for turn in range(2 + 5 * options.rounds):
                 for name, what in ready.items():
                     torch.cuda.synchronize()
@@ -235,11 +246,10 @@ def cuda(options: argparse.Namespace) -> None:
                     began = time.perf_counter()
                     what[work]()
                     torch.cuda.synchronize()
-                    seconds, peak = best[name]
+                    spent = time.perf_counter() - began
+                    used = (torch.cuda.max_memory_allocated() - base) / 2**30
                     if turn >= 2:
-                        spent = time.perf_counter() - began
-                        used = (torch.cuda.max_memory_allocated() - base) / 2**30
-                        best[name] = (min(seconds, spent), max(peak, used))
+                        best[name] = best[name].with_(spent, spent, used)
             report(f"{work}, batch {batch}", best, batch)
 
 
@@ -252,12 +262,15 @@ def cuda_ways(compiled: bool) -> Iterator[Way]:
                 yield Way(f"{way.name}, compiled", way.network, way.kept, way.precision, compiled=True)
 
 
-def report(title: str, best: dict[str, tuple[float, float]], batch: int) -> None:
+def report(title: str, best: dict[str, Best], batch: int) -> None:
     """Print one table; the first way is what the others are measured against."""
-    first = next(iter(best.values()))[0]
-    print(f"\n{title}\n  {'':<34}{'ms':>9}{'clips/s':>9}{'times':>8}{'peak GiB':>10}")
-    for name, (seconds, peak) in best.items():
-        print(f"  {name:<34}{1e3 * seconds:>9.1f}{batch / seconds:>9.2f}{first / seconds:>8.2f}{peak:>10.2f}")
+    first = next(iter(best.values()))
+    columns = (("ms", 10), ("clips/s", 9), ("times", 8), ("CPU s", 9), ("times", 8), ("peak GiB", 10))
+    print(f"\n{title}\n  {'':<34}" + "".join(f"{name:>{width}}" for name, width in columns))
+    for name, b in best.items():
+        wall = f"{1e3 * b.seconds:>10.1f}{batch / b.seconds:>9.2f}{first.seconds / b.seconds:>8.2f}"
+        used = f"{b.processor:>9.2f}{first.processor / b.processor:>8.2f}{b.peak:>10.2f}"
+        print(f"  {name:<34}{wall}{used}", flush=True)
 
 
 def main() -> None:

@@ -99,6 +99,7 @@ def test_a_bias_of_the_keys_changes_nothing() -> None:
     close(model(x), before, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_is_one_graph_for_the_compiler() -> None:
     model = perturbed(**SMALL)
     x = clips(2, 5, 17, 3)

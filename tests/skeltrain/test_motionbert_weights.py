@@ -177,6 +177,15 @@ def test_a_missing_or_surplus_tensor_is_refused_unless_allowed(save: Save) -> No
     assert len(report.matched) == 59
 
 
+def test_a_key_of_no_network_of_motionbert_is_refused_too(save: Save) -> None:
+    content = mmpose(network(1))
+    content["state_dict"]["neck.weight"] = torch.zeros(1)
+    path = save(content)
+    with pytest.raises(WeightsError, match=r"no place for: neck.weight"):
+        load_motionbert(network(2), path)
+    assert load_motionbert(network(2), path, strict=False).unused == ("neck.weight",)
+
+
 class _Payload:
     def __reduce__(self) -> Any:
         return (Path.touch, (Path("/tmp/skelconv-was-run"),))

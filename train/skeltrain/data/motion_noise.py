@@ -72,9 +72,7 @@ class NoiseParameters:
 
 
 def published_noise() -> NoiseParameters:
-    """Return MotionBERT's parameters for h36m17 (synthetic_noise.pth and d2c_params.pkl of its
-    repository).
-    """
+    """Return MotionBERT's parameters for h36m17: its synthetic_noise.pth and d2c_params.pkl."""
     table = torch.tensor(_JOINTS, dtype=torch.float64)
     return NoiseParameters(table[:, :2], table[:, 2:4], table[:, 4])
 

@@ -103,9 +103,7 @@ def limb_lengths(pose: Tensor) -> Tensor:
 
 
 def limb_variance(pred: Tensor) -> Tensor:
-    """Mean over clips and limbs of a limb's unbiased variance over time, in squared units; 0 for one
-    frame.
-    """
+    """Mean of the limbs' unbiased variances over time, in squared units; 0 for one frame."""
     if pred.shape[1] <= 1:
         return _nothing(pred)
     return limb_lengths(pred).var(dim=1).mean()

@@ -36,6 +36,8 @@ _MMPOSE = (
     (re.compile(r"^(blocks_(?:st|ts)\.\d+\.mlp_[st])\.2\."), r"\1.fc2."),
 )
 
+_BLOCK = re.compile(r"^backbone\.blocks_st\.(\d{1,3})\.")
+
 #: What MMPose has as its head, and where that is in MotionBERT's network.
 _MMPOSE_HEAD = {"head.pre_logits.": "pre_logits.", "head.fc.": "head."}
 
@@ -94,17 +96,14 @@ class MotionBERTFile:
             return tuple(tensor.shape)
 
         width, dim_in = shape("joints_embed.weight")
-        depth = 1 + max(
-            (int(name.split(".")[2]) for name in self.tensors if name.startswith("backbone.blocks_st.")),
-            default=-1,
-        )
+        blocks = [int(block[1]) for name in self.tensors if (block := _BLOCK.match(name))]
         return {
             "dim_in": dim_in,
             "dim_out": shape("head.weight")[0],
             "dim_feat": width,
             "dim_rep": shape("pre_logits.fc.weight")[0],
-            "depth": depth,
-            "mlp_ratio": _whole(shape("blocks_st.0.mlp_s.fc1.weight")[0] / width),
+            "depth": max(blocks, default=-1) + 1,
+            "mlp_ratio": _whole(shape("blocks_st.0.mlp_s.fc1.weight")[0] / max(width, 1)),
             "num_joints": shape("pos_embed")[1],
             "maxlen": shape("temp_embed")[1],
             "att_fuse": any(name.startswith("backbone.ts_attn.") for name in self.tensors),
@@ -224,8 +223,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _numpy_scalars() -> list[Any]:
-    """What a checkpoint with a numpy number in it needs beyond tensors: numpy's scalar, and dtypes of
-    numbers.
+    """Return what a checkpoint with a numpy number in it needs beyond tensors.
 
     The official training keeps the least error as one. Its name depends on the numpy that wrote it.
     """
@@ -253,6 +251,7 @@ def _check(file: MotionBERTFile, state: Mapping[str, Tensor]) -> None:
             if name in file.tensors and file.tensors[name].shape != state[name].shape
         ]
         surplus = [file.keys[name] for name in given if name not in state]
+        surplus += file.unknown if part == "backbone." else ()
         missing = [name.removeprefix("backbone.") for name in wanted if name not in file.tensors]
         found = [
             text
