@@ -331,6 +331,23 @@ def test_arrays_and_tensors_give_their_own_kind_and_are_left_as_they_were(change
     close(array, before, atol=0)
 
 
+@pytest.mark.real
+def test_real_poses_lie_where_their_pictures_have_them(shared_data: Path) -> None:
+    """Four frames of Human3.6M: its 2D joints are of a lens with distortion, 1 to 3 pixels away."""
+    frames = np.load(shared_data / "h36m" / "test_h36m_body3d.npz", allow_pickle=False)
+    cameras = builtin_cameras()
+    for name, points, pixels in zip(
+        frames["imgname"], 1000 * frames["S"][..., :3], frames["part"], strict=True
+    ):
+        subject, camera = name.split("/")[0], name.split(".")[1][:8]
+        image = motion.image_pose(points[None], find_camera(cameras, int(subject[1:]), int(camera)))[0]
+        assert np.abs(image[:, :2] - pixels[:, :2]).max() < 3
+        factor = motion.factor_25d(points[None], find_camera(cameras, int(subject[1:]), int(camera)))[0]
+        error = np.linalg.norm((image - image[0]) * factor - (points - points[0]), axis=-1).mean()
+        assert 3 < factor < 6
+        assert error < 60, "a weak perspective is near the true pose, not it"
+
+
 @pytest.fixture(scope="module")
 def figures(golden: Path) -> Figures:
     return Figures(golden, "augmentation")

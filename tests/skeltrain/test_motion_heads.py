@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from skelformats.errors import FormatError
 from skelformats.smpl import BodyModel, Motion, body_vertices
 from skeltrain.models.dstformer import DSTformer
 from skeltrain.models.errors import ModelError
@@ -170,6 +172,34 @@ def test_mean_parameters_and_regressor_come_from_files(tmp_path: Path) -> None:
     close(net.head.init_pose[0], np.arange(144.0))
     close(net.head.init_shape[0], np.arange(10.0))
     assert not any("body" in name or "regressor" in name for name in net.state_dict())
+
+
+@pytest.mark.parametrize("form", ["npz", "pkl"])
+def test_a_body_model_comes_from_the_users_file(tmp_path: Path, form: str) -> None:
+    model = a_body()
+    arrays = {
+        "v_template": model.template,
+        "shapedirs": model.shape_directions,
+        "posedirs": model.pose_directions,
+        "J_regressor": model.joint_regressor,
+        "weights": model.weights,
+        "kintree_table": np.array([[2**32 - 1, *model.parents[1:]], range(24)], np.uint32),
+    }
+    path = tmp_path / f"SMPL_NEUTRAL.{form}"
+    if form == "npz":
+        np.savez(path, **arrays)
+    else:
+        path.write_bytes(pickle.dumps(arrays, protocol=2))
+    x = features(1, 2, 17, 3)
+    nets = [MeshNet(backbone(), body, REGRESSOR, hidden_dim=9).eval() for body in (path, model)]
+    for net in nets:
+        trained(net.head)
+    close(nets[0](x).vertices, nets[1](x).vertices, atol=1e-3)
+
+
+def test_an_absent_body_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="SMPL_NEUTRAL.npz"):
+        MeshNet(backbone(), tmp_path / "SMPL_NEUTRAL.npz", REGRESSOR)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,4 @@
-"""The official training loop and evaluation once more, from our parts: the same losses, weights and
-errors.
-"""
+"""The official training loop and evaluation once more from our parts: same losses, weights and errors."""
 
 from __future__ import annotations
 

@@ -42,9 +42,7 @@ def network(seed: int = 0, **settings: Any) -> DSTformer:
 
 
 def official(model: nn.Module, key: str = "model_pos", **more: Any) -> dict[str, Any]:
-    """What the official training writes: its names begin with ``module.``, the least error is a numpy
-    number.
-    """
+    """What the official training writes: ``module.`` before every name, and a numpy number."""
     tensors = {f"module.{name}": value for name, value in model.state_dict().items()}
     return {"epoch": 3, "lr": [0.1], key: tensors, "min_loss": np.float64(37.2), **more}
 
@@ -63,7 +61,7 @@ def mmpose(model: DSTformer) -> dict[str, Any]:
             names[name] = f"backbone.{theirs}"
     return {
         "state_dict": {names[name]: value for name, value in model.state_dict().items()},
-        "meta": {"epoch": 1},
+        "meta": {"sigmas": np.ones(17), "epoch": 1},
     }
 
 

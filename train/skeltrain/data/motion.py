@@ -64,9 +64,7 @@ ACTION_PERSONS = 2
 
 
 def flip(motion: Array) -> Array:
-    """Mirror poses (..., J, C) of h36m17: x to -x, left to right and back; confidences go with their
-    joints.
-    """
+    """Mirror poses (..., J, C) of h36m17: x to -x, left to right; confidences go with their joints."""
     x = as_tensor(motion)
     mirror = load_skeleton("h36m17").mirror
     if x.shape[-2] != len(mirror):

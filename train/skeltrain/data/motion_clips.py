@@ -1,5 +1,6 @@
-"""Clips of equal length out of videos of any: which frames each takes (MotionBERT,
-lib/utils/utils_data.py).
+"""Clips of equal length out of videos of any length: which frames each takes.
+
+As MotionBERT cuts them (its lib/utils/utils_data.py); T is the clip's length.
 """
 
 from __future__ import annotations

@@ -134,9 +134,7 @@ def auc(
     joints: Sequence[int] | None = JOINTS_14,
     visible: Array | None = None,
 ) -> Array:
-    """Mean of `pck` over thresholds, percent; 96.774 is perfect, since no distance is less than the first,
-    0.
-    """
+    """Mean of `pck` over thresholds, percent; 96.774 is perfect: no distance is less than the first, 0."""
     distance, seen = _chosen(pred, target, joints, visible)
     below = distance[..., None] < torch.tensor(thresholds, dtype=distance.dtype, device=distance.device)
     return _like(pred, _mean(100.0 * below.double().mean(dim=-1), seen))

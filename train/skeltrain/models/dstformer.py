@@ -242,9 +242,7 @@ class MLP(nn.Module):
 
 
 class Fusion(nn.Linear):
-    """Scores of the two streams, from both: a linear layer on [st, ts] that does not put them side by
-    side.
-    """
+    """Scores of the two streams from both: a linear layer on [st, ts], which are never put together."""
 
     def __init__(self, dim: int) -> None:
         super().__init__(2 * dim, 2)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -50,6 +49,13 @@ _AXES = {
     "pos_embed": 3,
     "temp_embed": 4,
 }
+
+#: What numpy's numbers and arrays are made with in a pickle; modules are named by the numpy that wrote it.
+_NUMPY = (
+    "numpy.dtype",
+    "numpy.ndarray",
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+)
 
 #: The body model that official mesh checkpoints carry; ours is the user's own file.
 _BODY = "head.smpl."
@@ -199,7 +205,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         found = "a folder" if path.is_dir() else "no such file"
         raise WeightsError(str(path), found, "a .bin, .pth or .pt file of MotionBERT or MMPose")
     try:
-        with torch.serialization.safe_globals(_numpy_scalars()):
+        with torch.serialization.safe_globals([(_Inert, name) for name in _NUMPY]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -222,19 +228,18 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
 
 
-def _numpy_scalars() -> list[Any]:
-    """Return what a checkpoint with a numpy number in it needs beyond tensors.
+class _Inert:
+    """Stands for a numpy object in a checkpoint: takes what would make it, and keeps nothing.
 
-    The official training keeps the least error as one. Its name depends on the numpy that wrote it.
+    The official training stores its least error as a numpy number, MMPose arrays of its data set. Only
+    tensors are wanted, and numpy's own unpickling trusts what it is given.
     """
-    scalar = np._core.multiarray.scalar
-    dtypes = [type(np.dtype(code)) for code in "?bBhHiIlLqQefd"]
-    return [
-        (scalar, "numpy.core.multiarray.scalar"),
-        (scalar, "numpy._core.multiarray.scalar"),
-        np.dtype,
-        *dict.fromkeys(dtypes),
-    ]
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
 
 
 def _check(file: MotionBERTFile, state: Mapping[str, Tensor]) -> None:
