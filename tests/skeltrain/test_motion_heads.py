@@ -198,7 +198,7 @@ def test_a_body_model_comes_from_the_users_file(tmp_path: Path, form: str) -> No
 
 
 def test_an_absent_body_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="SMPL_NEUTRAL.npz"):
+    with pytest.raises(FormatError, match=r"SMPL_NEUTRAL\.npz"):
         MeshNet(backbone(), tmp_path / "SMPL_NEUTRAL.npz", REGRESSOR)
 
 
