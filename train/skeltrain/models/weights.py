@@ -24,6 +24,21 @@ from skeltrain.models.diffmae import DiffusionMAE
 from skeltrain.models.errors import WeightsError
 from skeltrain.models.feature_prediction import FeaturePredictor
 from skeltrain.models.mae import MaskedAutoencoder
+from skeltrain.models.motionbert_weights import load_motionbert
+from skeltrain.models.weight_report import WeightReport
+from skeltrain.models.weight_report import listing as _listing
+
+__all__ = [
+    "WeightReport",
+    "Weights",
+    "load_diffmae",
+    "load_encoder",
+    "load_feature_predictor",
+    "load_mae",
+    "load_motionbert",
+    "our_name",
+    "read_weights",
+]
 
 HUB_PREFIX = "timm/"
 
@@ -37,12 +52,6 @@ DECODER_NAMES: Mapping[str, str] = {
     "decoder_pred.": "decoder.pred.",
 }
 
-#: What a source can be, in words.
-KINDS: Mapping[str, str] = {
-    "encoder": "an encoder alone",
-    "mae": "a masked autoencoder: encoder and decoder",
-    "diffmae": "a diffusion masked autoencoder: encoder and decoder",
-}
 
 #: A key that every vision transformer has exactly once; what stands before it is where the encoder is.
 _LANDMARK = "patch_embed.proj.weight"
@@ -56,59 +65,11 @@ _DIFFUSION = "decoder.embed_noisy.weight"
 #: The slowly following copy of an encoder that predicts features: never what is meant by its weights.
 _TEACHER = "teacher."
 
-_SHOWN = 5
-
 #: What the readers of torch and safetensors raise for a file that is damaged, or something else altogether.
 UNREADABLE = (
     *(pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, OSError),
     *(KeyError, IndexError, TypeError, AttributeError),
 )
-
-
-@dataclass(frozen=True)
-class WeightReport:
-    """What became of every key of a source and of the model.
-
-    Attributes
-    ----------
-    source
-        The file or hub id.
-    matched
-        The model's tensors that were loaded, by the model's names (``encoder.*``, ``decoder.*``).
-    missing
-        The model's tensors that the source does not have and that keep their fresh values. Only ever the
-        whole decoder, or what MAE's decoder lacks of a diffusion decoder: anything else is an error.
-    unused
-        The source's keys that the model has no place for, by the source's names.
-    kind
-        What the source is: ``encoder``, ``mae`` (encoder and decoder) or ``diffmae``.
-    note
-        What a reader of results should know about the choice of weights; usually empty.
-    """
-
-    source: str
-    matched: tuple[str, ...]
-    missing: tuple[str, ...]
-    unused: tuple[str, ...]
-    kind: str = "encoder"
-    note: str = ""
-
-    def summary(self) -> str:
-        """Return the account as a few lines of text."""
-        lines = [f"weights from {self.source} ({KINDS[self.kind]})"]
-        for part in ("encoder", "decoder"):
-            loaded = sum(name.startswith(f"{part}.") for name in self.matched)
-            fresh = sum(name.startswith(f"{part}.") for name in self.missing)
-            if loaded or fresh:
-                rest = f", {fresh} keep their fresh values" if fresh else ""
-                lines.append(f"  {part}: {loaded} of {loaded + fresh} tensors loaded{rest}")
-        if self.unused:
-            lines.append(f"  not used: {_listing(self.unused)}")
-        else:
-            lines.append("  every key of the source was used")
-        if self.note:
-            lines.append(f"  {self.note}")
-        return "\n".join(lines)
 
 
 def load_mae(model: MaskedAutoencoder, source: str | Path) -> WeightReport:
@@ -355,11 +316,6 @@ def _check(wanted: list[str], model: Mapping[str, Tensor], weights: Weights, par
             f"the {len(wanted)} tensors of this model's {what}",
             "The weights are of another depth or architecture, and would not compute the same here",
         )
-
-
-def _listing(names: list[str] | tuple[str, ...], separator: str = ", ") -> str:
-    shown = separator.join(names[:_SHOWN])
-    return f"{shown}{separator}and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
 
 
 def _first_line(error: BaseException) -> str:
