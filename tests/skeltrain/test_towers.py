@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from skelconv.view.figures import PinholeCamera, draw_figures
 from skelformats.errors import SkelconvError, UnknownNameError
 from skelformats.skeleton import load_skeleton
-from skeltrain.losses.alignment import alignment_loss, pair_infonce, sample_negatives
+from skeltrain.losses.alignment import alignment_loss, sample_negatives
 from skeltrain.losses.temperature import Temperature
 from skeltrain.metrics.retrieval import recall, retrieve
 from skeltrain.models.decoders import Decoder, DiffusionDecoder, MLPDecoder, TransformerDecoder
@@ -57,7 +57,7 @@ class TestPoseEncoder:
         encoder = self.small().train()
         pose = torch.randn(2, 17, 3)
         pose[:, :4] = torch.nan
-        encoder(pose).sum().backward()
+        (encoder(pose) * torch.arange(32)).sum().backward()
         assert encoder.missing.grad is not None
         assert encoder.missing.grad.abs().sum() > 0
         assert all(p.grad is None or p.grad.isfinite().all() for p in encoder.parameters())
@@ -123,7 +123,7 @@ class TestImageEncoder:
 
 def small_decoders() -> list[Decoder]:
     torch.manual_seed(0)
-    diffusion = DiffusionDecoder(5, 3, 16, 64, dropout=0.0)
+    diffusion = DiffusionDecoder(5, 3, 16, 128, dropout=0.0, scale=3.0)
     diffusion.steps = 50
     return [
         MLPDecoder(5, 3, 16, 64, dropout=0.0),
@@ -144,25 +144,26 @@ class TestDecoders:
             pose = decoder.decode(embedding, "image")
             assert pose.shape == (3, 5, 3)
             assert torch.equal(pose, decoder.decode(embedding, "image"))
-            torch.testing.assert_close(pose, decoder.decode(7 * embedding, "image"))
+            # rounding grows over the steps of the diffusion
+            torch.testing.assert_close(pose, decoder.decode(8 * embedding, "image"), rtol=1e-3, atol=1e-3)
             assert not torch.allclose(pose, decoder.decode(embedding, "pose3d"))
             mixed = decoder.decode(embedding, ["image", "pose3d", "pose2d"])
             numbered = decoder.decode(embedding, torch.tensor([0, 2, 1]))
         assert torch.equal(mixed, numbered)
         assert decoder.loss(embedding, "image", torch.zeros(3, 5, 3)).ndim == 0
 
-    @pytest.mark.parametrize("which", range(3), ids=DECODERS)
-    def test_it_learns_eight_poses_from_any_source(self, which: int) -> None:
+    @pytest.mark.parametrize(("which", "steps"), [(0, 150), (1, 200), (2, 400)], ids=DECODERS)
+    def test_it_learns_eight_poses_from_any_source(self, which: int, steps: int) -> None:
         decoder = small_decoders()[which]
         generator = torch.Generator().manual_seed(1)
         embedding = torch.randn(8, 16, generator=generator)
         pose = torch.randn(8, 5, 3, generator=generator) * 0.3
-        optimiser = torch.optim.Adam(decoder.parameters(), 3e-3)
+        optimiser = torch.optim.Adam(decoder.parameters(), 5e-3)
         torch.manual_seed(2)
-        repeat = 16 if which == 2 else 1  # times and noise to learn from, too
-        for _ in range(500 if which == 2 else 150):
-            source = torch.randint(3, (8 * repeat,))
-            loss = decoder.loss(embedding.repeat(repeat, 1), source, pose.repeat(repeat, 1, 1))
+        for _ in range(steps):
+            # each of them eight times: from several sources, at several times of the diffusion
+            source = torch.randint(3, (64,))
+            loss = decoder.loss(embedding.repeat(8, 1), source, pose.repeat(8, 1, 1))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -172,6 +173,10 @@ class TestDecoders:
         error = (found - pose).norm(dim=-1).mean().item()
         spread = (pose - pose.mean(0)).norm(dim=-1).mean().item()
         assert error < 0.2 * spread
+        if isinstance(decoder, DiffusionDecoder):
+            drawn = decoder.hypotheses(embedding, "pose2d", 8)
+            mean = (drawn.mean(0) - pose).norm(dim=-1).mean()
+            assert mean < (drawn - pose).norm(dim=-1).mean()  # the mean of several is a better single one
 
     @pytest.mark.parametrize("which", range(3), ids=DECODERS)
     def test_what_does_not_fit_is_refused(self, which: int) -> None:
@@ -258,7 +263,7 @@ class TestSubVP:
             self.draw("mean", 1)
 
 
-def procedural_poses(count: int) -> tuple[Tensor, Tensor, list[np.ndarray]]:
+def procedural_poses(count: int, spread: float = 0.25) -> tuple[Tensor, Tensor, list[np.ndarray]]:
     """(N, 17, 3) metres relative to the pelvis before a camera, (N, 17, 2) pixels, and pictures 64 x 32."""
     rng = np.random.default_rng(0)
     layout = load_skeleton("h36m17")
@@ -275,7 +280,7 @@ def procedural_poses(count: int) -> tuple[Tensor, Tensor, list[np.ndarray]]:
     for _ in range(count):
         angle = rng.uniform(-np.pi, np.pi)
         turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
-        placed = (body + rng.normal(0, 0.12, body.shape)) @ turn.T
+        placed = (body + rng.normal(0, spread, body.shape)) @ turn.T
         placed += (0, -0.05, 1.6) - placed[0]
         poses.append(placed - placed[0])
         pixels.append(camera.project(placed))
@@ -283,57 +288,63 @@ def procedural_poses(count: int) -> tuple[Tensor, Tensor, list[np.ndarray]]:
     return torch.tensor(np.array(poses)).float(), torch.tensor(np.array(pixels)).float(), pictures
 
 
-def test_64_samples_are_learned_by_heart_in_all_six_directions() -> None:
-    """Image, 2D and 3D towers; every embedding finds the two others of its frame first."""
-    torch.manual_seed(0)
-    pose3d, pixel, pictures = procedural_poses(64)
-    image = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-    pose2d = screen_coordinates(pixel, (32, 64))
-    towers = nn.ModuleList(
-        [
-            ImageEncoder("hrnet_w18_small", 64),
-            PoseEncoder(17, 2, 64, 2, 4, dropout=0.0),
-            PoseEncoder(17, 3, 64, 2, 4, dropout=0.0),
-        ]
-    )
+def learn_by_heart(towers: nn.ModuleList, inputs: tuple[Tensor, ...], steps: int) -> dict[str, float]:
+    """Train three towers on one batch; recall at 1 in all six directions."""
     tau = Temperature(1 / 5, 1 / 10)
     generator = torch.Generator().manual_seed(0)
     optimiser = torch.optim.Adam([*towers.parameters(), *tau.parameters()], 1e-3)
-    inputs = (image, pose2d, pose3d)
-    found: dict[tuple[int, int], float] = {}
-    for step in range(60):
+    count = len(inputs[0])
+    for step in range(steps):
         embeddings = [tower(x) for tower, x in zip(towers, inputs, strict=True)]
-        negatives = sample_negatives(64, 63, generator)
+        negatives = sample_negatives(count, count - 1, generator)
         loss = alignment_loss(*embeddings, negatives, tau(), tau())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         tau.clamp()
         if step == 0:
-            assert loss.item() == pytest.approx(4 * math.log(64), rel=0.2)  # chance
-    towers.eval()
+            assert loss.item() == pytest.approx(4 * math.log(count), rel=0.2)  # chance
     with torch.no_grad():
-        # the batch is the whole set, so its statistics are the set's; running ones lag behind them
-        for module in towers[0].modules():
-            module.train(isinstance(module, nn.BatchNorm2d))
         embeddings = [tower(x) for tower, x in zip(towers, inputs, strict=True)]
-    for m, n in itertools.permutations(range(3), 2):
-        found[m, n] = recall(retrieve(embeddings[m], embeddings[n], 1).indices, torch.arange(64))
-    assert found == dict.fromkeys(itertools.permutations(range(3), 2), 1.0)
+    truth = torch.arange(count)
+    names = ("image", "pose2d", "pose3d")
+    return {
+        f"{names[m]} to {names[n]}": recall(retrieve(embeddings[m], embeddings[n], 1).indices, truth)
+        for m, n in itertools.permutations(range(3), 2)
+    }
 
 
-def test_poses_alone_align_in_seconds() -> None:
+def test_64_samples_are_learned_by_heart_in_all_six_directions() -> None:
+    """Poses of five joints, their projections, and vectors in the place of pictures."""
     torch.manual_seed(0)
-    pose3d, pixel, _ = procedural_poses(64)
-    pose2d = screen_coordinates(pixel, (32, 64))
-    first, second = (PoseEncoder(17, dims, 64, 2, 4, dropout=0.0) for dims in (2, 3))
-    optimiser = torch.optim.Adam([*first.parameters(), *second.parameters()], 1e-3)
-    for _ in range(80):
-        loss = pair_infonce(first(pose2d), second(pose3d), 1 / 14)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    with torch.no_grad():
-        x, y = first.eval()(pose2d), second.eval()(pose3d)
-    for query, gallery in ((x, y), (y, x)):
-        assert recall(retrieve(query, gallery, 1).indices, torch.arange(64)) == 1.0
+    pose3d = 0.4 * torch.randn(64, 5, 3)
+    placed = pose3d + torch.tensor([0.0, 0.0, 3.0])
+    pose2d = placed[..., :2] / placed[..., 2:]
+    vector = torch.tanh(pose3d.flatten(1) @ torch.randn(15, 40))
+    towers = nn.ModuleList(
+        [
+            nn.Sequential(nn.Linear(40, 64), nn.GELU(), nn.Linear(64, 64)),
+            PoseEncoder(5, 2, 64, 1, 4, dropout=0.0),
+            PoseEncoder(5, 3, 64, 1, 4, dropout=0.0),
+        ]
+    )
+    found = learn_by_heart(towers, (vector, pose2d, pose3d), 120)
+    assert found == dict.fromkeys(found, 1.0)
+    assert len(found) == 6
+
+
+@pytest.mark.slow
+def test_64_pictures_are_learned_by_heart_in_all_six_directions() -> None:
+    """Shaded figures of 64 x 32 pixels, their projections and poses, with HRNet as the image tower."""
+    torch.manual_seed(0)
+    pose3d, pixel, pictures = procedural_poses(64)
+    image = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    towers = nn.ModuleList(
+        [
+            ImageEncoder("hrnet_w18_small", 64),
+            PoseEncoder(17, 2, 64, 1, 4, dropout=0.0),
+            PoseEncoder(17, 3, 64, 1, 4, dropout=0.0),
+        ]
+    )
+    found = learn_by_heart(towers, (image, screen_coordinates(pixel, (32, 64)), pose3d), 250)
+    assert found == dict.fromkeys(found, 1.0)

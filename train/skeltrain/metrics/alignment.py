@@ -134,6 +134,6 @@ def interpolation_measures(
 def best_of_s(hypotheses: Tensor, target: Tensor, error: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """(N,) error of the best of S hypotheses (S, N, J, 3), chosen by the truth (N, J, 3): an oracle's figure.
 
-    It falls with S whatever the model knows; never put it beside errors of single hypotheses without its name.
+    It falls with S whatever the model knows; never put it beside errors of single hypotheses unnamed.
     """
     return torch.stack([error(one, target) for one in hypotheses]).amin(dim=0)

@@ -177,11 +177,11 @@ def evaluate_retrieval(
 ) -> dict[str, float]:
     """Evaluate retrieval of 3D poses as UniHPR does, and in the ways that mean something.
 
-    Keys are ``<gallery>/<figure>``. Galleries: ``paper`` is all of ``test``, the query's own frame among them;
-    ``apart`` leaves out the query's neighbours in time; ``train`` is the training set. Figures: a mean error by
-    its name in ``errors``; ``<name> within <threshold>``, the part of queries below it; ``oracle <name>``,
-    the mean error of the gallery's nearest pose by mean joint distance, which no ranking beats by much (``apart``
-    and ``train``); ``exact index at 1`` (``paper``).
+    Keys are ``<gallery>/<figure>``. Galleries: ``paper`` is all of ``test``, the query's own frame included;
+    ``apart`` leaves out the query's neighbours in time; ``train`` is the training set. Figures: a mean error
+    by its name in ``errors``; ``<name> within <threshold>``, the part of queries below it; ``oracle <name>``,
+    the mean error of the gallery's nearest pose by mean joint distance, below which no ranking comes by much
+    (``apart`` and ``train``); ``exact index at 1`` (``paper``).
 
     Parameters
     ----------
