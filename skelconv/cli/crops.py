@@ -1,0 +1,78 @@
+"""``skelconv crops``: the people of a store, cut out of their pictures."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from skelconv.cli.command import DONE, PROBLEMS, RunInterruptedError, progress
+from skelconv.ingest.executors import default_workers, open_executor
+
+FOLDER = click.Path(path_type=Path)
+
+
+@click.command(short_help="Cut people out of pictures.")
+@click.argument("store", type=FOLDER)
+@click.argument("images", type=FOLDER)
+@click.argument("out", type=FOLDER)
+@click.option(
+    "--pattern",
+    default="{recording}/{frame:06d}.jpg",
+    show_default=True,
+    help="Path of a frame's picture below IMAGES, of the table's columns and `frame`.",
+)
+@click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Take every N-th frame.")
+@click.option("--pixels", metavar="ARRAY", help="Array of the joints in the picture.  [default: found]")
+@click.option(
+    "-j",
+    "--workers",
+    type=click.IntRange(0),
+    help="Processes that cut; 0: this one.  [default: one a processor]",
+)
+@click.option("--overwrite", is_flag=True, help="Replace OUT, or unfinished crops of other pictures.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def crops(
+    store: Path,
+    images: Path,
+    out: Path,
+    pattern: str,
+    every: int,
+    pixels: str | None,
+    workers: int | None,
+    overwrite: bool,
+    quiet: bool,
+) -> int:
+    """Cut every person of STORE out of the pictures below IMAGES into OUT, 192 x 256 pixels, with the poses.
+
+    Interrupted or killed, the same command goes on where it stopped.
+
+    \b
+    Example:
+        skelconv crops coco.zarr val2017/ crops.zarr --pattern "{image}"
+        skelconv crops h36m.zarr frames/ crops.zarr --every 5
+
+    Exit codes as those of ingest. docs/crops.md says what stands in OUT.
+    """
+    from skelconv.crops import ImageFolder, write_crops
+    from skelconv.store.store import open_store
+
+    opened = open_store(store)
+    total = sum(-(-length // every) for length in opened.array("length").tolist())
+    try:
+        with (
+            open_executor(default_workers() if workers is None else workers) as executor,
+            progress(total, "frames", 0, quiet) as advance,
+        ):
+            summary = write_crops(
+                opened, ImageFolder(images, pattern), out, every, pixels, executor, overwrite, advance
+            )
+    except KeyboardInterrupt:
+        raise RunInterruptedError(
+            "Interrupted. What was written is kept; to go on, run the same command again:\n"
+            f"    {shlex.join(['skelconv', *sys.argv[1:]])}"
+        ) from None
+    click.echo(summary.describe())
+    return PROBLEMS if summary.set_aside else DONE
