@@ -93,11 +93,12 @@ class ZarrArray:
 
     def __init__(self, location: Location, name: str, metadata: Mapping[str, Any]) -> None:
         self.shape = tuple(int(n) for n in metadata["shape"])
-        self._text = metadata.get("data_type") == "string"
         self._location = location
         self._name = name
         self._layout = _complete_layout(metadata)
         self._opened: tuple[int, zarr.Array[Any]] | None = None
+        # as zarr has it, which reads the array's own metadata and not the root's copy
+        self._text = self._array().dtype.kind in "TOU"
         self.dtype = np.dtype(object) if self._text else self._array().dtype
 
     def read(self, start: int, stop: int) -> NDArray[Any]:

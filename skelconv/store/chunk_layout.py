@@ -15,7 +15,7 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
-from numcodecs import Blosc, VLenUTF8
+from numcodecs import VLenUTF8, blosc
 from numpy.typing import NDArray
 
 from skelconv.store.info import StoreError
@@ -27,7 +27,6 @@ ABSENT = 2**64 - 1
 
 _NUMBERS = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64"}
 _SPECIAL = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
-_BLOSC = Blosc()
 _TEXT = VLenUTF8()
 
 
@@ -274,6 +273,6 @@ def _unpack(body: memoryview) -> memoryview:
 
 def _decompress(body: memoryview, out: NDArray[Any]) -> None:
     try:
-        _BLOSC.decode(body, out)
+        blosc.decompress(body, out)
     except (RuntimeError, ValueError) as error:
         raise DamagedChunkError(f"found bytes that do not decompress ({error}), expected blosc") from error

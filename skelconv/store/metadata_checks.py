@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from skelconv.store import schema
 from skelconv.store.chunk_layout import UnknownLayoutError, parse_layout
 from skelconv.store.info import StoreError
 
@@ -26,6 +27,15 @@ _FILES = 10_000
 
 _MOST_ABSENT = 1_000
 """Files that may be lost of an array that has every chunk: more are a shape that was never written."""
+
+_REQUIRED = {
+    schema.POSITION: ("frame", "joint", "axis"),
+    schema.FRAME_INDEX: ("frame",),
+    "joint": ("joint",),
+    "axis": ("axis",),
+    "sequence": ("sequence",),
+    **{column.name: ("sequence",) for column in schema.BASE_COLUMNS},
+}
 
 _REMEDY = "Fetch or ingest the store again"
 
@@ -50,6 +60,8 @@ def check_node(name: Any, node: Any, where: str) -> None:
     sizes = isinstance(shape, list | tuple) and all(type(size) is int and size >= 0 for size in shape)
     expect(sizes, f"the shape {shape!r}", "a list of sizes")
     expect(math.prod(map(int, shape)) < LARGEST, f"the shape {shape!r}", f"fewer than {LARGEST} elements")
+    kind = node.get("data_type")
+    expect(isinstance(kind, str | dict), f"the data type {kind!r}", "its name")
     chunk = _within(node, "chunk_grid", "configuration", "chunk_shape")
     rows = not isinstance(chunk, list | tuple) or all(type(size) is int and size > 0 for size in chunk)
     expect(rows, f"the chunk shape {chunk!r}", "sizes above 0")
@@ -97,6 +109,37 @@ def check_files(folder: Path, name: str, node: Mapping[str, Any], where: str) ->
             f"about as much as that needs. {_REMEDY}"
         )
     return True
+
+
+def check_roles(arrays: Mapping[str, Mapping[str, Any]], where: str) -> None:
+    """Check that the arrays of every sequence store are there, along their dimensions, and agree in length.
+
+    Raises
+    ------
+    StoreError
+        One is not.
+    """
+    if absent := [name for name in _REQUIRED if name not in arrays]:
+        raise StoreError(
+            f"{where}: found no array {', '.join(absent)}, expected every array of docs/store.md. {_REMEDY}"
+        )
+    for name, dims in _REQUIRED.items():
+        found = tuple(arrays[name].get("dimension_names") or ())
+        if found != dims:
+            raise StoreError(
+                f"{where}: found the array {name} along {found}, expected it along {dims}. {_REMEDY}"
+            )
+    for dim in ("frame", "sequence"):
+        sizes = {
+            node["shape"][0]: name
+            for name, node in arrays.items()
+            if (node.get("dimension_names") or (None,))[0] == dim
+        }
+        if len(sizes) > 1:
+            shown = ", ".join(f"{size:,} in {name}" for size, name in sizes.items())
+            raise StoreError(
+                f"{where}: found lengths of {dim} that differ ({shown}), expected one. {_REMEDY}"
+            )
 
 
 def _within(node: Any, *keys: str) -> Any:

@@ -20,6 +20,7 @@ from skelconv.store import schema
 from skelconv.store.backends import ArrayReader, Backend, open_array
 from skelconv.store.info import StoreError, StoreInfo
 from skelconv.store.location import Location, locate, read_metadata
+from skelconv.store.metadata_checks import check_roles
 from skelconv.store.recording import Recording, Sequence
 from skelformats.errors import UnknownNameError
 from skelformats.skeleton import Skeleton
@@ -30,14 +31,6 @@ PARTS = ("train", "test", "val")
 _NAME = "sequence"
 _FEW_NAMES = 200
 _OF_ONE_BODY = (_NAME, "start", "length", "body", "digest")
-_REQUIRED = (
-    schema.POSITION,
-    schema.FRAME_INDEX,
-    "joint",
-    "axis",
-    _NAME,
-    *(column.name for column in schema.BASE_COLUMNS),
-)
 
 
 class OutOfRangeError(StoreError, IndexError):
@@ -110,26 +103,7 @@ class Store:
             )
         self._metadata: Mapping[str, Mapping[str, Any]] = metadata.arrays
         self._readers: dict[str, ArrayReader] = {}
-        if absent := [name for name in _REQUIRED if name not in metadata.arrays]:
-            raise StoreError(
-                f"{path}: found no array {', '.join(absent)}, expected every array of docs/store.md. "
-                "Fetch or ingest the store again"
-            )
-        for dim in ("frame", _NAME):
-            sizes = {
-                node["shape"][0]: name for name, node in metadata.arrays.items() if self._leading(name) == dim
-            }
-            if len(sizes) > 1:
-                found = ", ".join(f"{size:,} in {name}" for size, name in sizes.items())
-                raise StoreError(
-                    f"{path}: found lengths of the dimension {dim} that differ ({found}), expected one. "
-                    "Fetch or ingest the store again"
-                )
-        if [len(self._metadata[name]["shape"]) for name in (schema.POSITION, _NAME)] != [3, 1]:
-            raise StoreError(
-                f"{path}: found a position or a sequence of other dimensions, expected (frame, joint, axis) "
-                "and (sequence). Fetch or ingest the store again"
-            )
+        check_roles(metadata.arrays, str(path))
         try:
             self.skeleton: Skeleton = self.info.layout()
         except StoreError as error:

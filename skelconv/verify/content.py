@@ -198,7 +198,10 @@ def _confidence_problems(block: _Block, states: dict[int, str]) -> Iterator[tupl
     confidence = block.values.get(schema.CONFIDENCE)
     if confidence is None or not states:
         return
-    odd = np.isin(confidence, list(states), invert=True)
+    # a table of all 256 values is several times faster than a search
+    table = np.ones(256, bool)
+    table[[state for state in states if 0 <= state < 256]] = False
+    odd = table[confidence] if confidence.dtype == np.uint8 else np.isin(confidence, [*states], invert=True)
     bounds = [*block.starts.tolist(), len(confidence)]
     for number in block.any(np.asarray(odd.any(axis=-1))):
         here = slice(bounds[number], bounds[number + 1])

@@ -1,30 +1,85 @@
-"""What the attacks share: commands, the raw files and stores that they work on, and their comparison."""
+"""What the attacks share: commands, the raw files and stores that they work on, and their comparison.
+
+Commands run in processes that a server forks off, with everything imported already: a kill then hits the work
+and not the start-up, and hundreds of runs take minutes.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import subprocess
+import multiprocessing
+import os
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 from tests.skelconv.raw_ucla import write_raw
 
-COMMAND = (sys.executable, "-c", "from skelconv.cli.main import main; main()")
-TIMEOUT = 120
+TIMEOUT = 300
+_PRELOAD = (
+    "skelconv.cli.main", "skelconv.ingest.ingest", "skelconv.derive", "skelconv.export", "skelconv.s2i.write",
+    "skelconv.synth", "skelconv.verify", "tests.attack.common",
+)  # fmt: skip
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(list(_PRELOAD))
 
 
-def start(*words: object) -> subprocess.Popen[bytes]:
+class Command:
+    """A skelconv command that runs in a process of its own."""
+
+    def __init__(self, words: tuple[object, ...]) -> None:
+        self._log = tempfile.NamedTemporaryFile(prefix="skelconv-attack-log-")  # noqa: SIM115 - outlives this
+        self._process = _CONTEXT.Process(target=_run_command, args=(list(map(str, words)), self._log.name))
+        self._process.start()
+
+    def ended(self, seconds: float = 0) -> bool:
+        """Whether it has ended, or does within so many seconds."""
+        self._process.join(seconds)
+        return self._process.exitcode is not None
+
+    def kill(self) -> None:
+        """Send SIGKILL, and wait until it is gone."""
+        self._process.kill()
+        self._process.join()
+
+    def finish(self) -> tuple[int, str]:
+        """Wait for its end; returns its exit code, and what it said on both channels."""
+        self._process.join(TIMEOUT)
+        if self._process.exitcode is None:
+            self.kill()
+            raise RuntimeError(f"a command hung for {TIMEOUT} s")
+        said = Path(self._log.name).read_text(errors="replace")
+        self._log.close()
+        return self._process.exitcode, said
+
+
+def _run_command(words: list[str], log: str) -> None:
+    from skelconv.cli.command import run as run_cli
+    from skelconv.cli.main import cli
+
+    handle = os.open(log, os.O_WRONLY | os.O_APPEND)
+    for channel in (1, 2):
+        os.dup2(handle, channel)
+    sys.argv = ["skelconv", *words]
+    run_cli(cli, words)
+
+
+def start(*words: object) -> Command:
     """Start a skelconv command."""
-    return subprocess.Popen(
-        [*COMMAND, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
-    )
+    return Command(words)
 
 
 def run(*words: object) -> tuple[int, str]:
-    """Run a skelconv command to its end; returns its exit code, and what it said on both channels."""
-    child = start(*words)
-    out, err = child.communicate(timeout=TIMEOUT)
-    return child.returncode, (out + err).decode(errors="replace")
+    """Run a skelconv command to its end; returns its exit code, and what it said."""
+    return Command(words).finish()
+
+
+def need(*words: object) -> None:
+    """Run a command that must succeed, since an attack builds on it."""
+    code, said = run(*words)
+    if code != 0:
+        raise RuntimeError(f"{' '.join(map(str, words))} ended with {code}: {said}")
 
 
 def files(path: Path) -> dict[str, str]:
@@ -38,12 +93,12 @@ def files(path: Path) -> dict[str, str]:
     }
 
 
-def raw_files(folder: Path, takes: int = 300) -> Path:
+def raw_files(folder: Path, takes: int = 120) -> Path:
     """Raw files of NW-UCLA's form: enough for a dozen shards of 256 frames."""
     write_raw(folder / "raw", takes)
     return folder / "raw"
 
 
-def ingest_words(raw: Path, out: Path, *more: object) -> tuple[object, ...]:
-    """Return the words of an ingest in this process, in small shards."""
+def ingest_words(raw: Path, out: Path, *more: object) -> tuple[Any, ...]:
+    """Return the words of an ingest in one process, in small shards."""
     return ("ingest", "ucla", raw, out, "-j", 0, "--shard-frames", 256, "--quiet", *more)

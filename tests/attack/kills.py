@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-import signal
-import subprocess
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.attack.common import files, ingest_words, raw_files, run, start
+from tests.attack.common import files, ingest_words, need, raw_files, run, start
 from tests.attack.registry import Outcome, attack
 
 KILLS = 8
@@ -23,21 +21,15 @@ def _kill_and_rerun(folder: Path, words: Words, tries: int, rng: random.Random) 
     """Kill a command anywhere between its start and its end; compare what comes of running it again."""
     wanted = folder / "wanted"
     began = time.monotonic()
-    code, said = run(*words(wanted))
-    if code != 0:
-        raise RuntimeError(f"{words(wanted)} ended with {code}: {said}")
+    need(*words(wanted))
     seconds = time.monotonic() - began
     reference = files(wanted)
     held = published = 0
     for number in range(tries):
         out = folder / f"out{number}"
         child = start(*words(out))
-        try:
-            # most of a short command is its start; its work is what is to be hit
-            child.wait(timeout=seconds * rng.uniform(0.3, 1.05))
-        except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGKILL)
-        child.communicate()
+        if not child.ended(seconds * rng.uniform(0.02, 1)):
+            child.kill()
         published += out.exists()
         if out.exists():
             whole = files(out) == reference
@@ -60,9 +52,7 @@ def _register(verb: str, make: Callable[[Path], Words]) -> None:
 def _store(folder: Path) -> Path:
     """A store for the verbs that read one; made once a folder."""
     out = folder / "source.zarr"
-    code, said = run(*ingest_words(raw_files(folder, 120), out))
-    if code != 0:
-        raise RuntimeError(said)
+    need(*ingest_words(raw_files(folder), out))
     return out
 
 
@@ -88,9 +78,7 @@ def _merge(folder: Path) -> Words:
                 if (folder / "a" / "raw" / file.name).exists():
                     file.unlink()
         parts.append(folder / f"part{number}.zarr")
-        code, said = run(*ingest_words(half, parts[-1]))
-        if code != 0:
-            raise RuntimeError(said)
+        need(*ingest_words(half, parts[-1]))
     return lambda out: ("merge", out, *parts)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import random
 import shutil
-import signal
 import time
 from pathlib import Path
 
-from tests.attack.common import files, ingest_words, raw_files, run, start
+from tests.attack.common import files, ingest_words, need, raw_files, run, start
 from tests.attack.registry import Outcome, attack
 
 DAMAGES = 24
@@ -22,7 +21,7 @@ def damaged_partial(folder: Path, scale: float, seed: int) -> Outcome:
     rng = random.Random(seed)
     raw = raw_files(folder)
     wanted = folder / "wanted.zarr"
-    run(*ingest_words(raw, wanted))
+    need(*ingest_words(raw, wanted))
     reference = files(wanted)
     kept = _interrupted(raw, folder / "out.zarr")
     tries, held, resumed, refused = max(1, round(DAMAGES * scale)), 0, 0, 0
@@ -50,10 +49,9 @@ def _interrupted(raw: Path, out: Path) -> Path:
     partial = out.with_name(out.name + ".partial")
     journal = partial / "journal.jsonl"
     child = start(*ingest_words(raw, out))
-    while child.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > SHARDS):
+    while not child.ended() and not (journal.exists() and journal.read_bytes().count(b"\n") > SHARDS):
         time.sleep(0.002)
-    child.send_signal(signal.SIGKILL)
-    child.communicate()
+    child.kill()
     if not journal.exists():
         raise RuntimeError("the ingest ended before it could be killed")
     return partial

@@ -151,7 +151,7 @@ def test_killed_at_any_file_event_and_run_again_it_gives_the_same_bytes(
     assert child(_ingest_and_count, raw, tmp_path / "whole.zarr", tmp_path / "count") == 0
     events = int((tmp_path / "count").read_text())
     assert events > 60
-    for at in range(1, events + 1, max(1, events // 45)):
+    for at in range(1, events + 1, max(1, events // 30)):
         out = tmp_path / f"{at}.zarr"
         assert child(_ingest_and_die, raw, out, at) == -signal.SIGKILL
         if out.exists():

@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import zarr
 
 from skelconv.derive.clean import clean_store
-from skelconv.ingest.ingest import IngestError, ingest
+from skelconv.ingest.ingest import IngestError, Parsed, ingest, parse_batch
 from skelconv.ingest.journal import Journal
 from skelconv.ingest.plan import IngestPlan, make_plan
 from skelconv.store.info import StoreError
 from skelconv.store.store import open_store
 from skelconv.verify import verify
-from skelformats.reader import Clip
+from skelformats.reader import Clip, ReadOptions, Source
 from tests.skelconv.raw_ucla import write_raw
 from tests.skelconv.test_ingest import tree
 
@@ -270,40 +270,32 @@ class TestNames:
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The first is kept, the second set aside: they are never run together."""
-        from dataclasses import replace
+        ingest(plan_of(folder), tmp_path / "once.zarr")
+        chosen = plan_of(folder).sources[3].path
 
-        from skelconv.ingest import ingest as module
-
-        def twice(*args: object) -> list[module.Parsed]:
-            parsed = original(*args)  # type: ignore[arg-type]
+        def twice(dataset: str, root: Path, sources: Sequence[Source], options: ReadOptions) -> list[Parsed]:
+            parsed = parse_batch(dataset, root, sources, options)
             return [
-                replace(one, clips=(*one.clips, *map(longer, one.clips))) if number == 3 else one
-                for number, one in enumerate(parsed)
+                replace(one, clips=(*one.clips, *map(longer, one.clips))) if source.path == chosen else one
+                for source, one in zip(sources, parsed, strict=True)
             ]
 
-        def longer(clip: Clip) -> Clip:
-            (track,) = clip.tracks
-            frames = np.arange(400, dtype=np.int32)
-            position = np.resize(track.position, (400, 20, 3))
-            return replace(clip, length=400, tracks=(replace(track, frame_index=frames, position=position),))
-
-        original = module.parse_batch
-        monkeypatch.setattr(module, "BATCH_SOURCES", 12)
-        once = tree_of_positions(folder, tmp_path / "once.zarr")
-        monkeypatch.setattr(module, "parse_batch", twice)
-        monkeypatch.setattr(module, "_parse_in_order", lambda plan, todo, *_: zip(
-            todo, twice(plan.dataset, plan.root, todo, plan.options), strict=True
-        ))  # fmt: skip
-        summary = ingest(plan_of(folder), tmp_path / "out.zarr")
-        (aside,) = summary.set_aside
+        monkeypatch.setattr("skelconv.ingest.ingest.parse_batch", twice)
+        monkeypatch.setattr("skelconv.verify.raw.parse_batch", twice)
+        (aside,) = ingest(plan_of(folder), tmp_path / "out.zarr").set_aside
+        assert aside.recording == chosen.removesuffix(".json")
         assert "again, expected a new name; it holds it already" in aside.reason
-        np.testing.assert_array_equal(open_store(tmp_path / "out.zarr").load()["position"], once)
-        assert verify(tmp_path / "out.zarr").ok
+        once, out = open_store(tmp_path / "once.zarr"), open_store(tmp_path / "out.zarr")
+        np.testing.assert_array_equal(out.load()["position"], once.load()["position"])
+        assert verify(tmp_path / "out.zarr", raw=folder).problems == []
 
 
-def tree_of_positions(raw: Path, out: Path) -> np.ndarray:
-    ingest(plan_of(raw), out)
-    return np.asarray(zarr.open_group(out, mode="r")["position"][:])
+def longer(clip: Clip) -> Clip:
+    """Another recording of the same name."""
+    (track,) = clip.tracks
+    frames = np.arange(400, dtype=np.int32)
+    position = np.resize(track.position, (400, 20, 3))
+    return replace(clip, length=400, tracks=(replace(track, frame_index=frames, position=position),))
 
 
 def test_a_partial_of_an_ingest_is_kept_from_clean(raw: Path, out: Path, tmp_path: Path) -> None:
