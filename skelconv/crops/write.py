@@ -22,10 +22,10 @@ from typing import NamedTuple
 from skelconv import __version__
 from skelconv.crops.cut import CROP_HEIGHT, CROP_WIDTH, JPEG_QUALITY, WIDENED, CropRefusedError, crop_box, cut
 from skelconv.crops.frames import CropError, ImageFolder
-from skelconv.crops.writer import CropWriter, Note, Row, journal_lines
+from skelconv.crops.writer import CropJournalError, CropWriter, Note, Row
 from skelconv.extras import need
 from skelconv.store import schema
-from skelconv.store.publish import publish, refuse_existing, remove
+from skelconv.store.publish import Partial, lock_partial
 from skelconv.store.store import Store, open_store
 from skelformats.errors import UnknownNameError
 
@@ -152,7 +152,9 @@ def write_crops(
         The store holds no pixels; folder or pattern do not fit; no crop could be cut; a worker died, in which
         case what was written is kept.
     StoreError
-        ``out`` exists, or an unfinished run of another plan is in the way.
+        ``out`` exists, or what an earlier run left is damaged or of another plan, or there is no room.
+    StoreLockedError
+        Another process writes ``out``.
     UnknownNameError
         The pattern names a column, or ``pixels`` an array, that the store lacks.
     MissingExtraError
@@ -166,18 +168,45 @@ def write_crops(
         raise CropError(f"found every {every} frames, expected at least 1")
     frames.check(store.columns)
     plan = _Plan(store.folder.resolve(), frames, pixel_array(store, pixels), every)
-    out = Path(out)
-    partial = out.with_name(out.name + ".partial")
-    refuse_existing(out, overwrite)
-    digest = plan.digest(store)
-    lines = journal_lines(partial / "journal.jsonl")
-    # of no use: crops of another plan that are to be replaced, or what a crash after publishing left
-    if not (partial / "store").is_dir() or (overwrite and lines and lines[0]["digest"] != digest):
-        remove(partial)
-    writer = CropWriter(partial, digest, SHARD_BYTES)
-    resumed = writer.block > 0
+    with lock_partial(Path(out), overwrite) as partial:
+        writer = _begin(partial, plan.digest(store))
+        resumed = writer.block > 0
+        _write(plan, store, writer, executor, advance)
+        if not writer.rows:
+            first = writer.notes[0].reason if writer.notes else "the store is empty"
+            partial.clear()
+            raise CropError(
+                f"{out}: found nothing to cut out, expected at least one crop; the first: {first}"
+            )
+        writer.finish(store, plan.pixels, plan.settings())
+        partial.publish()
+    seconds = time.perf_counter() - began
+    return CropSummary(Path(out), len(writer.rows), writer.total, tuple(writer.notes), resumed, seconds)
+
+
+def _begin(partial: Partial, digest: str) -> CropWriter:
+    """Go on where an earlier run of the plan stopped; with ``overwrite``, what is damaged or another's
+    goes.
+    """
+    try:
+        return CropWriter(partial, digest, SHARD_BYTES)
+    except CropJournalError:
+        if not partial.overwrite:
+            raise
+        partial.clear()
+        return CropWriter(partial, digest, SHARD_BYTES)
+
+
+def _write(
+    plan: _Plan,
+    store: Store,
+    writer: CropWriter,
+    executor: tuple[Executor | None, int],
+    advance: Callable[[int, int], None] | None,
+) -> None:
+    """Cut what is left of the plan, and hand it to the writer."""
     blocks, names = plan.blocks(store), store.names
-    if advance is not None and resumed:
+    if advance is not None and writer.block:
         advance(sum(len(positions) for _, positions in blocks[: writer.block]), writer.total)
     for (sequence, positions), cuts in _cut_in_order(plan, blocks[writer.block :], *executor):
         before = writer.total
@@ -190,15 +219,6 @@ def write_crops(
         writer.end_block()
         if advance is not None:
             advance(len(cuts), writer.total - before)
-    if not writer.rows:
-        first = writer.notes[0].reason if writer.notes else "the store is empty"
-        remove(partial)
-        raise CropError(f"{out}: found nothing to cut out, expected at least one crop; the first: {first}")
-    writer.finish(store, plan.pixels, plan.settings())
-    publish(writer.store, out, overwrite)
-    remove(partial)
-    seconds = time.perf_counter() - began
-    return CropSummary(out, len(writer.rows), writer.total, tuple(writer.notes), resumed, seconds)
 
 
 def pixel_array(store: Store, name: str | None = None) -> str:

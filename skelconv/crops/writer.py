@@ -18,7 +18,9 @@ import zarr
 from numpy.typing import NDArray
 
 from skelconv.store import schema
+from skelconv.store.digest import file_digest
 from skelconv.store.info import StoreError
+from skelconv.store.publish import Partial, remove, sync
 from skelconv.store.store import Store
 from skelformats.reader import Column
 
@@ -29,6 +31,10 @@ SLAB = 8192
 """Crops whose poses are in memory at once when a store is finished."""
 
 _OF_SEQUENCE = {"start", "length", "sequence", "frame_index"}
+
+
+class CropJournalError(StoreError):
+    """What an interrupted run left is damaged, or of another plan."""
 
 
 class Row(NamedTuple):
@@ -56,8 +62,8 @@ class CropWriter:
 
     Parameters
     ----------
-    folder
-        Place of the unfinished store and of its journal; continued when a run of the same plan left them.
+    partial
+        Where the unfinished store and its journal are; continued when a run of the same plan left them.
     digest
         Of the plan.
     shard_bytes
@@ -72,19 +78,20 @@ class CropWriter:
 
     Raises
     ------
-    StoreError
-        The folder holds an unfinished run of another plan.
+    CropJournalError
+        The folder holds an unfinished run of another plan, or a damaged one.
     """
 
-    def __init__(self, folder: Path, digest: str, shard_bytes: int) -> None:
+    def __init__(self, partial: Partial, digest: str, shard_bytes: int) -> None:
         self.rows: list[Row] = []
         self.notes: list[Note] = []
         self.block = self.total = 0
-        self.store = folder / "store"
-        self._journal = folder / "journal.jsonl"
+        self.store = partial.store
+        self._journal = partial.journal
+        self._digests: list[str] = []
         self._shard_bytes = shard_bytes
         self._shards = 0
-        self._begin(folder, digest)
+        self._begin(digest)
         self._buffer = bytearray()
         self._group = zarr.open_group(str(self.store), mode="a", zarr_format=3)
         existing = self._group.get("jpeg")
@@ -92,10 +99,19 @@ class CropWriter:
             existing
             if isinstance(existing, zarr.Array)
             else schema.create_frame_array(
-                self._group, "jpeg", 0, (), "u1", (), {"long_name": "JPEG files, one after another"},
-                shard_bytes, "byte", CHUNK_BYTES,
+                self._group,
+                schema.FrameArray(
+                    "jpeg",
+                    (),
+                    "u1",
+                    (),
+                    {"long_name": "JPEG files, one after another"},
+                    leading="byte",
+                    chunk=CHUNK_BYTES,
+                    shard=shard_bytes,
+                ),
             )
-        )  # fmt: skip
+        )
         for leftover in self.store.rglob("*.partial"):
             leftover.unlink()
         self._mark = self._recorded = (len(self.rows), len(self.notes), self.total)
@@ -168,10 +184,16 @@ class CropWriter:
         schema.consolidate(self.store)
 
     def _write_poses(self, store: Store, name: str, source: str, axes: int, meaning: str, unit: str) -> None:
-        array = schema.create_frame_array(
-            self._group, name, len(self.rows), (len(store.skeleton), axes), "f4", ("joint", f"axis{axes}"),
-            {"long_name": meaning, "units": unit}, SLAB, "crop",
-        )  # fmt: skip
+        described = schema.FrameArray(
+            name,
+            (len(store.skeleton), axes),
+            "f4",
+            ("joint", f"axis{axes}"),
+            {"long_name": meaning, "units": unit},
+            leading="crop",
+            shard=SLAB,
+        )
+        array = schema.create_frame_array(self._group, described, len(self.rows))
         starts = store.array("start")
         for first in range(0, len(self.rows), SLAB):
             slab = self.rows[first : first + SLAB]
@@ -195,15 +217,19 @@ class CropWriter:
         values: NDArray[np.uint8] = np.frombuffer(bytes(self._buffer[:count]), np.uint8)
         self._array[start : start + count] = values
         del self._buffer[:count]
-        with (self.store / "jpeg" / "c" / str(self._shards)).open("rb") as file:
-            os.fsync(file.fileno())
+        file = self._shard(self._shards)
+        sync(file)
+        self._digests.append(file_digest(file))
         self._shards += 1
+
+    def _shard(self, number: int) -> Path:
+        return self.store / "jpeg" / "c" / str(number)
 
     def _record(self) -> None:
         rows, notes, total = self._mark
         line = {
             "block": self.block,
-            "shards": self._shards,
+            "shards": self._digests,
             "total": total,
             "rows": self.rows[self._recorded[0] : rows],
             "notes": self.notes[self._recorded[1] : notes],
@@ -214,22 +240,37 @@ class CropWriter:
             os.fsync(file.fileno())
         self._recorded = self._mark
 
-    def _begin(self, folder: Path, digest: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def _begin(self, digest: str) -> None:
         lines = journal_lines(self._journal)
         if not lines:
+            if self.store.exists():
+                remove(self.store)
             self._journal.write_text(json.dumps({"digest": digest}) + "\n")
             return
-        if lines[0]["digest"] != digest:
-            raise StoreError(
-                f"{folder}: found unfinished crops of another store, folder or pattern, expected the same "
-                "ones to go on. Run the earlier command again to finish them, or add --overwrite to throw "
-                "them away"
+        if lines[0].get("digest") != digest:
+            raise CropJournalError(
+                f"{self._journal.parent}: found unfinished crops of another store, folder or pattern, "
+                "expected the same ones to go on. Run the earlier command again to finish them, or add "
+                "--overwrite to throw them away"
             )
-        for line in lines[1:]:
-            self.block, self._shards, self.total = line["block"], line["shards"], line["total"]
-            self.rows += [Row._make((*row[:5], tuple(row[5]), tuple(row[6]))) for row in line["rows"]]
-            self.notes += [Note(*note) for note in line["notes"]]
+        try:
+            for line in lines[1:]:
+                self.block, self._digests, self.total = line["block"], line["shards"], line["total"]
+                self.rows += [Row._make((*row[:5], tuple(row[5]), tuple(row[6]))) for row in line["rows"]]
+                self.notes += [Note(*note) for note in line["notes"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CropJournalError(
+                f"{self._journal}: found a damaged line ({error}), expected what an interrupted run writes. "
+                "Add --overwrite to start again"
+            ) from error
+        self._shards = len(self._digests)
+        for number, expected in enumerate(self._digests):
+            file = self._shard(number)
+            if not file.is_file() or file_digest(file) != expected:
+                raise CropJournalError(
+                    f"{file}: found it missing or changed since it was written, expected what the journal "
+                    "says. Add --overwrite to start again"
+                )
         # what a torn last line left is cut off
         aside = self._journal.with_suffix(".rewrite")
         aside.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -237,8 +278,17 @@ class CropWriter:
 
 
 def journal_lines(path: Path) -> list[dict[str, Any]]:
-    """Whole lines of a journal; none where there is no file."""
+    """Whole lines of a journal; none where there is no file. Raises `CropJournalError` for a damaged one."""
     if not path.exists():
         return []
-    text = path.read_text()
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    try:
+        text = path.read_text(encoding="utf-8")
+        lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    except ValueError as error:  # of decoding, too
+        raise CropJournalError(
+            f"{path}: found a damaged journal ({error}), expected what an interrupted run writes. Add "
+            "--overwrite to start again"
+        ) from error
+    if not all(isinstance(line, dict) for line in lines):
+        raise CropJournalError(f"{path}: found a damaged journal. Add --overwrite to start again")
+    return lines

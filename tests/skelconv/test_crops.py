@@ -14,6 +14,7 @@ from PIL import Image
 from skelconv.cli.main import cli
 from skelconv.crops import CropError, ImageFolder, open_crops, write, write_crops
 from skelconv.crops.cut import CROP_HEIGHT, CROP_WIDTH, CropRefusedError, crop_box, cut, to_crop
+from skelconv.crops.writer import CropJournalError
 from skelconv.ingest.executors import open_executor
 from skelconv.store.info import Provenance, StoreError
 from skelconv.store.store import Store, open_store
@@ -169,6 +170,40 @@ def test_workers_and_interruptions_do_not_change_the_bytes(
     assert resumed.set_aside == whole.set_aside
     assert content(tmp_path / "again.zarr") == content(tmp_path / "whole.zarr")
     assert not (tmp_path / "again.zarr.partial").exists()
+
+
+def test_damage_to_an_unfinished_run_is_noticed(
+    scene: tuple[Store, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, images = scene
+    monkeypatch.setattr(write, "BLOCK", 4)
+    monkeypatch.setattr(write, "SHARD_BYTES", 1 << 16)
+    folder, out = ImageFolder(images, PATTERN), tmp_path / "out.zarr"
+    write_crops(store, folder, tmp_path / "whole.zarr")
+    partial = tmp_path / "out.zarr.partial"
+
+    def interrupt() -> None:
+        def advance(frames: int, size: int) -> None:
+            if len((partial / "journal.jsonl").read_text().splitlines()) > 1:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            write_crops(store, folder, out, advance=advance, overwrite=True)
+
+    shard = partial / "store" / "jpeg" / "c" / "0"
+    for damage in ("shard", "no shard", "journal"):
+        interrupt()
+        if damage == "shard":
+            shard.write_bytes(bytes(len(shard.read_bytes())))
+        elif damage == "no shard":
+            shard.unlink()
+        else:
+            (partial / "journal.jsonl").write_bytes(b'{"digest": \xff}\n')
+        with pytest.raises(CropJournalError, match="Add --overwrite"):
+            write_crops(store, folder, out)
+        assert not out.exists()
+    write_crops(store, folder, out, overwrite=True)
+    assert content(out) == content(tmp_path / "whole.zarr")
 
 
 def test_two_processes_write_the_same_bytes(scene: tuple[Store, Path], tmp_path: Path) -> None:
