@@ -142,10 +142,10 @@ def _probe(runs: Sequence[Run]) -> dict[str, Any] | None:
     probed = [run.probe for run in runs if run.probe is not None]
     if not trained:
         return None
-    data = probed[0]["data"]
+    data = probed[0].data
     scores = {"pretrained": trained, **({"untrained": untrained} if untrained else {})}
     return {
-        "chart": charts.accuracies(scores, data["chance"]),
+        "chart": charts.accuracies(scores, data.chance),
         "data": data,
         "rows": [
             {"name": name, "mean": np.mean(values), "std": _spread(values), "values": values}

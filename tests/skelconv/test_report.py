@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from skelconv.report.page import write_report
-from skelconv.report.runs import RunFolderError
+from skelconv.report.runs import RunFolderError, read_run
 from skelconv.s2i.options import EncodeOptions
 from skelconv.s2i.write import encode_store
 from skelconv.store.store import Store
@@ -65,6 +65,14 @@ def test_runs_show_their_curves_and_the_mean_of_their_probes(store: Store, tmp_p
     assert "by\n    <b>25.0 ±" in page
     assert "run0" in page
     assert "run1" in page
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"data": 3, "encoders": {}}', "nothing", '{"encoders": 7}'])
+def test_a_probe_of_another_shape_is_named(text: str, store: Store, tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run", 0.5)
+    (run / "probe.json").write_text(text)
+    with pytest.raises(RunFolderError, match="found a damaged table or probe"):
+        read_run(run)
 
 
 def test_a_folder_without_a_run_is_named(store: Store, tmp_path: Path) -> None:
