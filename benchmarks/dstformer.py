@@ -1,6 +1,6 @@
 """DSTformer against a plain reading of the MotionBERT paper: time and peak memory, forward and training step.
 
-    python benchmarks/dstformer.py [--model lite|base] [--batch 1 4] [--rounds 2] [--threads N] [--compile]
+    python benchmarks/dstformer.py [--model lite|base] [--batch 1 4] [--rounds 2] [--threads N] [--bf16]
 
 The plain reading attends with two matrix products and a softmax, moves joints and frames about for it, and
 puts the two streams side by side to weigh them. Clips have 243 frames of 17 joints; a training step is
@@ -223,10 +223,11 @@ def cpu(options: argparse.Namespace) -> None:
     """Measure all ways on the CPU and print a table for each batch and work."""
     for batch in options.batch:
         for work in options.work or ("forward", "training step"):
-            best = {way.name: Best() for way in CPU_WAYS}
+            ways = [way for way in CPU_WAYS if options.bf16 or way.precision == "fp32"]
+            best = {way.name: Best() for way in ways}
             for _ in range(options.rounds):
-                for number, way in enumerate(CPU_WAYS):
-                    found = in_its_own_process(number, options, batch, work)
+                for way in ways:
+                    found = in_its_own_process(CPU_WAYS.index(way), options, batch, work)
                     best[way.name] = best[way.name].with_(**found)
             report(f"{work}, batch {batch}", best, batch)
 
@@ -249,7 +250,7 @@ def cuda(options: argparse.Namespace) -> None:
                     spent = time.perf_counter() - began
                     used = (torch.cuda.max_memory_allocated() - base) / 2**30
                     if turn >= 2:
-                        best[name] = best[name].with_(spent, spent, used)
+                        best[name] = best[name].with_(spent, float("inf"), used)
             report(f"{work}, batch {batch}", best, batch)
 
 
@@ -265,12 +266,15 @@ def cuda_ways(compiled: bool) -> Iterator[Way]:
 def report(title: str, best: dict[str, Best], batch: int) -> None:
     """Print one table; the first way is what the others are measured against."""
     first = next(iter(best.values()))
-    columns = (("ms", 10), ("clips/s", 9), ("times", 8), ("CPU s", 9), ("times", 8), ("peak GiB", 10))
+    columns = [("ms", 10), ("clips/s", 9), ("times", 8), ("peak GiB", 10)]
+    processor = first.processor < float("inf")
+    columns += [("CPU s", 9), ("times", 8)] if processor else []
     print(f"\n{title}\n  {'':<34}" + "".join(f"{name:>{width}}" for name, width in columns))
     for name, b in best.items():
-        wall = f"{1e3 * b.seconds:>10.1f}{batch / b.seconds:>9.2f}{first.seconds / b.seconds:>8.2f}"
-        used = f"{b.processor:>9.2f}{first.processor / b.processor:>8.2f}{b.peak:>10.2f}"
-        print(f"  {name:<34}{wall}{used}", flush=True)
+        line = f"{1e3 * b.seconds:>10.1f}{batch / b.seconds:>9.2f}{first.seconds / b.seconds:>8.2f}"
+        line += f"{b.peak:>10.2f}"
+        line += f"{b.processor:>9.2f}{first.processor / b.processor:>8.2f}" if processor else ""
+        print(f"  {name:<34}{line}", flush=True)
 
 
 def main() -> None:
@@ -283,6 +287,7 @@ def main() -> None:
     parser.add_argument("--work", choices=("forward", "training step"), nargs="+")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--bf16", action="store_true", help="on the CPU too; slow without avx512_bf16")
     parser.add_argument("--compile", action="store_true", help="on a card, ours compiled as well")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
