@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/info_scale.py --recordings 100000
 
 The recordings are short (10 frames of 25 joints): what is measured is the cost of a row of the table, a
-digest and a split, not of a byte. The bar is 5 s for each at 100,000 recordings.
+digest and a split, not of a byte. The goal is 5 s for each beyond the start-up, at 100,000 recordings.
 """
 
 from __future__ import annotations

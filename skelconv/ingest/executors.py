@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -14,8 +13,8 @@ from multiprocessing.connection import wait
 
 from skelformats.errors import SkelconvError
 
-GRACE_SECONDS = 0.5
-"""How long a worker outlives SIGTERM, so that its parent hears it first."""
+GRACE_SECONDS = 5.0
+"""How long a worker outlives SIGTERM, so that its parent hears it first and ends the pool in order."""
 
 
 class SchedulerError(SkelconvError):
@@ -98,8 +97,10 @@ def _follow_parent() -> None:
 
 
 def _end_later(number: int, frame: object) -> None:
-    time.sleep(GRACE_SECONDS)
-    os._exit(1)
+    # in a thread: ended here, a result that is being sent would stay half-sent, and its reader wait for ever
+    timer = threading.Timer(GRACE_SECONDS, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
 
 
 def _end_with(sentinel: int) -> None:

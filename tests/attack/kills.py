@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from skelconv.store.publish import remove
 from tests.attack.common import files, ingest_words, need, raw_files, run, start
 from tests.attack.registry import Outcome, attack
 
@@ -19,14 +20,15 @@ Words = Callable[[Path], tuple[object, ...]]
 
 def _kill_and_rerun(folder: Path, words: Words, tries: int, rng: random.Random) -> Outcome:
     """Kill a command anywhere between its start and its end; compare what comes of running it again."""
-    wanted = folder / "wanted"
+    # the same name each time, since some stores record the command that made them
+    out = folder / "out"
     began = time.monotonic()
-    need(*words(wanted))
+    need(*words(out))
     seconds = time.monotonic() - began
-    reference = files(wanted)
+    reference = files(out)
     held = published = 0
-    for number in range(tries):
-        out = folder / f"out{number}"
+    for _ in range(tries):
+        remove(out)
         child = start(*words(out))
         if not child.ended(seconds * rng.uniform(0.02, 1)):
             child.kill()
