@@ -59,7 +59,9 @@ class Report:
             if count
         ]
         lines += [f"  {problem}" for problem in self.problems]
-        verdict = "sound" if self.ok else f"{len(self.problems):,} problems"
+        verdict = (
+            "sound" if self.ok else f"{len(self.problems):,} problem{'s' if len(self.problems) != 1 else ''}"
+        )
         return "\n".join([*lines, verdict])
 
 
