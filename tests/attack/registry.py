@@ -13,8 +13,10 @@ MODULES = (
     "tests.attack.partials",
     "tests.attack.flips",
     "tests.attack.hostile",
+    "tests.attack.training",
+    "tests.attack.readers",
 )
-"""Modules that register attacks. Those on checkpoints and on readers have their place here too."""
+"""Modules that register attacks."""
 
 
 @dataclass(frozen=True)

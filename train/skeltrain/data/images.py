@@ -50,8 +50,9 @@ class Statistics:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Statistics:
-        """Read what `to_dict` gave."""
-        return cls(tuple(data["mean"]), tuple(data["std"]), str(data["stream"]), int(data["samples"]))
+        """Read what `to_dict` gave; raises KeyError, TypeError or ValueError for anything else."""
+        mean, std = (tuple(float(value) for value in data[name]) for name in ("mean", "std"))
+        return cls(mean, std, str(data["stream"]), int(data["samples"]))
 
 
 class ImageSet:
