@@ -195,3 +195,15 @@ def test_augmentation_is_active_only_when_it_changes_something() -> None:
     assert not Augment(noise=0.1, noise_probability=0).active
     for setting in ({"flip": 0.5}, {"rotate": 0.1}, {"scale": (0.9, 1)}, {"translate": 0.1}, {"noise": 0.1}):
         assert Augment.model_validate(setting).active, setting
+
+
+def test_sizes_are_one_number_or_rows_and_columns() -> None:
+    recipe = read("data: {image_size: [40, 20]}\nmodel: {patch_size: [8, 4], attention: auto}")
+    assert (recipe.data.image_size, recipe.model.patch_size) == ((40, 20), (8, 4))
+    assert read(to_yaml(recipe, "")) == recipe
+    for wrong in ("0", "[40]", "[40, 20, 3]", "[40, 0]", "wide", "1.5", "true"):
+        with pytest.raises(RecipeError, match=r"data\.image_size: found .*\[rows, columns\]") as caught:
+            read(f"data: {{image_size: {wrong}}}")
+        assert len(str(caught.value).splitlines()) == 1
+    with pytest.raises(RecipeError, match=r"model\.patch_size: found 0, expected one whole number"):
+        read("model: {patch_size: 0}")

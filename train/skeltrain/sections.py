@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from skeltrain.recipe import Fraction, NotNegative, Positive, Section
+from skeltrain.recipe import Fraction, NotNegative, Section, Side
 
 Persons = Literal["interleave", "concat", "separate", "first"]
 
@@ -63,13 +63,13 @@ class ImageData(StoreData):
         With several stores: the one whose mean and standard deviation normalise the images of all (S2I
         paper, section A.5), by its number from 0.
     image_size
-        Rows and columns of the encoded image.
+        Pixels of the encoded image: one number for a square, or rows and columns.
     """
 
     stores: tuple[StoreEntry, ...] = ()
     statistics: Annotated[int, Field(ge=0)] = 0
     stream: Literal["joint", "bone", "motion"] = "joint"
-    image_size: Positive = 224
+    image_size: Side = 224
     align_corners: bool = False
 
     @field_validator("stores", mode="before")

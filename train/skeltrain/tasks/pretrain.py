@@ -18,7 +18,7 @@ from skeltrain.engine import Evaluation, Evaluator, Job, build_optimizer
 from skeltrain.models.mae import MaskedAutoencoder
 from skeltrain.models.registry import build, describe
 from skeltrain.models.weights import load_mae
-from skeltrain.recipe import Positive, Recipe, Section
+from skeltrain.recipe import OptionalSide, Positive, Recipe, Section
 from skeltrain.sections import Augment, ImageData, Init
 from skeltrain.tasks.embedding import embed_images
 from skeltrain.tasks.image_data import ImageSource, image_metadata, open_images
@@ -29,10 +29,18 @@ EVALUATION_BATCH = 128
 
 
 class Model(Section):
-    """The network: a preset, and what to change in it (null keeps the preset's value)."""
+    """The network: a preset, and what to change in it (null keeps the preset's value).
+
+    Attributes
+    ----------
+    patch_size
+        Pixels: one number for a square, or rows and columns.
+    attention
+        How attention is computed (`skeltrain.models.attention.set_attention`).
+    """
 
     preset: str = "vit_base"
-    patch_size: Positive | None = None
+    patch_size: OptionalSide = None
     embed_dim: Positive | None = None
     depth: Positive | None = None
     num_heads: Positive | None = None
@@ -40,6 +48,7 @@ class Model(Section):
     decoder_depth: Positive | None = None
     decoder_heads: Positive | None = None
     mlp_ratio: Annotated[float, Field(gt=0)] | None = None
+    attention: Literal["auto", "fused", "explicit"] = "fused"
     mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75
     masking: str = "random"
     norm_pix_loss: bool = False
