@@ -89,7 +89,9 @@ class PretrainTask(nn.Module):
 
 def model_config(recipe: PretrainRecipe) -> dict[str, Any]:
     """Return the settings of the network of a recipe, as `skeltrain.models.mae.build_mae` takes them."""
-    return {"image_size": recipe.data.image_size, **recipe.model.model_dump(exclude_none=True)}
+    data = recipe.data
+    settings = recipe.model.model_dump(exclude_none=True)
+    return {"image_size": data.image_size, "channels": data.channels, **settings}
 
 
 def build_model(recipe: PretrainRecipe) -> MaskedAutoencoder:
@@ -114,7 +116,7 @@ def build_pretraining(recipe: PretrainRecipe, context: Context) -> Job:
         " ".join(f"{v:.4f}" for v in values) for values in (source.statistics.mean, source.statistics.std)
     )
     rows, columns = source.images.size
-    log(f"images: {len(train)} of stream {recipe.data.stream}, {rows} x {columns}")
+    log(f"images: {len(train)} of stream {source.images.sets[0].stream}, {rows} x {columns}")
     log(f"        mean {mean}, standard deviation {std}")
     if account is not None:
         log(account)
