@@ -31,6 +31,12 @@ def _one_or_several(value: Any) -> Any:
     return value
 
 
+def _several_or_none(value: Any) -> Any:
+    return None if value is None else _one_or_several(value)
+
+
+OptionalStreams = Annotated[str | tuple[str, ...] | None, BeforeValidator(_several_or_none)]
+
 Streams = Annotated[str | tuple[str, ...], BeforeValidator(_one_or_several)]
 """The name of a stream, or several whose channels stand behind each other."""
 

@@ -21,6 +21,7 @@ class Purpose(IntEnum):
     PAIR = 4
     DIFFUSION = 5
     CROP = 6
+    MIXUP = 7
 
 
 def random_seed(seed: int, epoch: int, step: int, purpose: Purpose, stream: int = 0) -> int:
