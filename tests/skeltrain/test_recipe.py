@@ -190,6 +190,19 @@ def test_differences_name_each_key_and_spare_the_free_ones() -> None:
     assert differences({"a": 1}, {"b": 2}) == ["a: 1 there, absent here", "b: absent there, 2 here"]
 
 
+def test_the_papers_settings_of_diffmae_and_of_universal_pretraining() -> None:
+    """S2I, Tables 10 and 11, sections A.1 and A.5."""
+    mae = load_recipe("s2i_mae_ntu", PretrainRecipe)
+    diffmae = load_recipe("s2i_diffmae_ntu", PretrainRecipe)
+    assert (diffmae.model.objective, diffmae.model.decoder, diffmae.model.rho) == ("diffmae", "cross", 1.0)
+    assert diffmae.optim == mae.optim.model_copy(update={"epochs": 1600})
+    assert (diffmae.augment, diffmae.data) == (mae.augment, mae.data)
+    universal = load_recipe("s2i_universal", PretrainRecipe)
+    assert universal.optim == diffmae.optim.model_copy(update={"batch": 768})
+    assert universal.optim.peak_lr == pytest.approx(4.5e-4)
+    assert universal.data.statistics == 0
+
+
 def test_the_papers_settings_of_fine_tuning() -> None:
     """S2I, Table 12, sections 4.2 and A.3; betas, least rate and drop path are MAE's."""
     recipe = load_recipe("s2i_finetune", FinetuneRecipe)
