@@ -172,7 +172,7 @@ def finetune(run: Path, recipe: str, **options: Any) -> None:
 
     RUN is the folder of a pretraining run, or a checkpoint. The data is what the encoder was pretrained on,
     unless --store names another store, of any layout: each is encoded by its own order of joints. Each
-    training is a run of its own, which evaluate, predict and embed take.
+    training is a run of its own, which evaluate, predict, embed and ensemble take.
 
     \b
     Example:
@@ -273,6 +273,31 @@ def predict(run: Path, store: str, out: Path, device: str | None) -> None:
     table.to_csv(aside, index=False)
     aside.replace(out)
     click.echo(f"{out}: {len(table):,} predictions")
+
+
+@cli.command(short_help="Fuse the scores of several runs.")
+@click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--weights", type=CommaList(), help="One for each run, such as 0.6,0.6,0.4.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for ensemble.json and the fused scores.")
+def ensemble(runs: tuple[Path, ...], weights: tuple[str, ...] | None, out: Path | None) -> None:
+    """Add up the logits that RUNS gave for the same test recordings, and score the sum.
+
+    RUNS are folders of probes (skeltrain train) or fine-tunings, in the order joint, bone, motion: then the
+    weights are 0.6, 0.6 and 0.4, as published for other models. Equal weights are shown beside them.
+
+    \b
+    Example:
+        skeltrain ensemble runs/joint_tuned runs/bone_tuned runs/motion_tuned
+        skeltrain ensemble runs/a runs/b --weights 1,0.5 --out runs/both
+    """
+    _need_extra()
+    from skeltrain.ensemble import describe_ensemble, fuse_runs
+
+    try:
+        numbers = None if weights is None else [float(weight) for weight in weights]
+    except ValueError as error:
+        raise click.BadParameter(f"{error}", param_hint="--weights") from error
+    click.echo(describe_ensemble(fuse_runs(runs, numbers, out)))
 
 
 @cli.command(short_help="List the shipped recipes, or show one.")
