@@ -214,13 +214,13 @@ def test_other_heads(pretrained: Path, tmp_path: Path, head: Head) -> None:
     assert report["encoders"]["trained"]["mean"]["top1"] > 1 / 3
 
 
-def test_a_store_of_another_layout_is_remapped(pretrained: Path, tmp_path: Path) -> None:
+def test_a_store_of_another_layout_can_be_remapped(pretrained: Path, tmp_path: Path) -> None:
     """NTU's joints cannot be made of UCLA's: the message names those that lack."""
     from skelformats.skeleton import SkeletonError
     from tests.skeltrain.conftest import make_dataset, write_tiny
 
     store = write_tiny(tmp_path / "other.zarr", 12, make_dataset("other", "ucla20"))
-    recipe = QUICK.model_copy(update={"data": ProbeData(store=str(store))})
+    recipe = QUICK.model_copy(update={"data": ProbeData(store=str(store), format="model")})
     with pytest.raises(SkeletonError, match=r"ucla20 cannot be remapped to ntu25.*left_thumb"):
         run_probe(recipe, pretrained, tmp_path)
 

@@ -17,15 +17,21 @@ from skeltrain.recipe_file import (
     load_recipe,
     read_recipe,
     recipe_names,
+    recipe_task,
     recipe_text,
     to_plain,
     to_yaml,
 )
 from skeltrain.sections import Augment
+from skeltrain.tasks.finetune import FinetuneRecipe
 from skeltrain.tasks.pretrain import PretrainRecipe
 from skeltrain.tasks.probe import ProbeRecipe
 
-KINDS: dict[str, type[Recipe]] = {"pretrain": PretrainRecipe, "probe": ProbeRecipe}
+KINDS: dict[str, type[Recipe]] = {
+    "pretrain": PretrainRecipe,
+    "probe": ProbeRecipe,
+    "finetune": FinetuneRecipe,
+}
 
 
 def read(text: str, *overrides: str) -> PretrainRecipe:
@@ -35,12 +41,11 @@ def read(text: str, *overrides: str) -> PretrainRecipe:
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_shipped_recipe_is_valid_and_opens_with_its_command(name: str) -> None:
     text = recipe_text(name)
-    kind = KINDS["probe" if "task: probe" in text else "pretrain"]
+    kind = KINDS[recipe_task(name)]
     recipe = load_recipe(name, kind)
     assert text.startswith("#")
-    verb = "probe" if kind is ProbeRecipe else "pretrain"
     comment = text[: text.index("task:")]
-    assert f"skeltrain {verb} " in comment
+    assert f"skeltrain {recipe.task} " in comment or f"skeltrain train {name} " in comment
     assert name in comment
     assert name in describe_recipes()
     if isinstance(recipe, PretrainRecipe):
@@ -185,6 +190,36 @@ def test_differences_name_each_key_and_spare_the_free_ones() -> None:
     assert differences({"a": 1}, {"b": 2}) == ["a: 1 there, absent here", "b: absent there, 2 here"]
 
 
+def test_the_papers_settings_of_diffmae_and_of_universal_pretraining() -> None:
+    """S2I, Tables 10 and 11, sections A.1 and A.5."""
+    mae = load_recipe("s2i_mae_ntu", PretrainRecipe)
+    diffmae = load_recipe("s2i_diffmae_ntu", PretrainRecipe)
+    assert (diffmae.model.objective, diffmae.model.decoder, diffmae.model.rho) == ("diffmae", "cross", 1.0)
+    assert diffmae.optim == mae.optim.model_copy(update={"epochs": 1600})
+    assert (diffmae.augment, diffmae.data) == (mae.augment, mae.data)
+    universal = load_recipe("s2i_universal", PretrainRecipe)
+    assert universal.optim == diffmae.optim.model_copy(update={"batch": 768})
+    assert universal.optim.peak_lr == pytest.approx(4.5e-4)
+    assert universal.data.statistics == 0
+
+
+def test_the_papers_settings_of_fine_tuning() -> None:
+    """S2I, Table 12, sections 4.2 and A.3; betas, least rate and drop path are MAE's."""
+    recipe = load_recipe("s2i_finetune", FinetuneRecipe)
+    optim, tuning = recipe.optim, recipe.tuning
+    assert (optim.name, optim.batch, optim.epochs, optim.warmup) == ("adamw", 128, 100, 10)
+    assert (optim.peak_lr, optim.min_lr) == pytest.approx((5e-4, 1e-6))
+    assert (optim.betas, optim.weight_decay) == ((0.9, 0.999), 0.05)
+    assert (tuning.layer_decay, tuning.drop_path, tuning.pooling) == (0.75, 0.1, "token")
+    assert (tuning.label_smoothing, tuning.mixup) == (0, 0)
+    ucla = load_recipe("s2i_finetune_ucla", FinetuneRecipe)
+    assert (ucla.optim.batch, ucla.optim.peak_lr) == (32, pytest.approx(1.25e-4))
+    semi = load_recipe("s2i_semi", FinetuneRecipe)
+    assert (semi.labels.share, semi.labels.pick, len(semi.seeds)) == (0.01, "stratified", 5)
+    assert semi.tuning == recipe.tuning
+    assert FinetuneRecipe().optim == optim
+
+
 def test_the_learning_rate_follows_the_batch_unless_told_otherwise() -> None:
     assert Optim(blr=0.2, batch=128).peak_lr == pytest.approx(0.1)
     assert Optim(blr=0.2, batch=128, lr_scale_rule="none").peak_lr == 0.2
@@ -195,3 +230,15 @@ def test_augmentation_is_active_only_when_it_changes_something() -> None:
     assert not Augment(noise=0.1, noise_probability=0).active
     for setting in ({"flip": 0.5}, {"rotate": 0.1}, {"scale": (0.9, 1)}, {"translate": 0.1}, {"noise": 0.1}):
         assert Augment.model_validate(setting).active, setting
+
+
+def test_sizes_are_one_number_or_rows_and_columns() -> None:
+    recipe = read("data: {image_size: [40, 20]}\nmodel: {patch_size: [8, 4], attention: auto}")
+    assert (recipe.data.image_size, recipe.model.patch_size) == ((40, 20), (8, 4))
+    assert read(to_yaml(recipe, "")) == recipe
+    for wrong in ("0", "[40]", "[40, 20, 3]", "[40, 0]", "wide", "1.5", "true"):
+        with pytest.raises(RecipeError, match=r"data\.image_size: found .*\[rows, columns\]") as caught:
+            read(f"data: {{image_size: {wrong}}}")
+        assert len(str(caught.value).splitlines()) == 1
+    with pytest.raises(RecipeError, match=r"model\.patch_size: found 0, expected one whole number"):
+        read("model: {patch_size: 0}")

@@ -136,7 +136,7 @@ def probe(run: Path, recipe: str, **options: Any) -> None:
     """Train a linear classifier on the features of a frozen encoder, and test it.
 
     RUN is the folder of a pretraining run, or a checkpoint. The data is what the encoder was pretrained on,
-    unless --store names another store, of any layout that has the encoder's joints.
+    unless --store names another store, of any layout: each is encoded by its own order of joints.
 
     \b
     Example:
@@ -155,6 +155,47 @@ def probe(run: Path, recipe: str, **options: Any) -> None:
     chosen = _overrides(options["settings"], () if store is None else (store,), options["device"], **flags)
     report = run_probe(load_recipe(recipe, ProbeRecipe, chosen), run, options["out"], _log)
     click.echo(describe_probe(report))
+
+
+@cli.command(short_help="Train a pretrained encoder and a classifier on it.")
+@RUN
+@click.option("--recipe", default="s2i_finetune", show_default=True, help="Shipped recipe or YAML file.")
+@ONE_STORE
+@SET
+@DEVICE
+@click.option("--seeds", type=CommaList(), help="Train under each of these seeds, such as 0,1,2.")
+@click.option("--untrained", is_flag=True, help="Also train encoders like it from scratch.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the runs; RUN/RECIPE by default.")
+@click.option("--resume", is_flag=True, help="Keep what is finished in that folder, and go on.")
+def finetune(run: Path, recipe: str, **options: Any) -> None:
+    """Train the encoder of RUN further, with a classifier on it, and test it: once under each seed.
+
+    RUN is the folder of a pretraining run, or a checkpoint. The data is what the encoder was pretrained on,
+    unless --store names another store, of any layout: each is encoded by its own order of joints. Each
+    training is a run of its own, which evaluate, predict, embed and ensemble take.
+
+    \b
+    Example:
+        skeltrain finetune runs/ntu --recipe s2i_finetune --untrained
+        skeltrain finetune runs/ntu --recipe s2i_semi --seeds 0,1,2,3,4
+        skeltrain finetune runs/ntu --recipe s2i_finetune_ucla --store ucla.zarr
+    """
+    _need_extra()
+    from skeltrain.recipe_file import load_recipe
+    from skeltrain.tasks.finetune import FinetuneRecipe
+    from skeltrain.tasks.finetune_seeds import run_finetuning
+    from skeltrain.tasks.probe_report import describe_finetuning
+
+    store, seeds = options["store"], options["seeds"]
+    flags = {"seeds": list(seeds) if seeds else None, "untrained": options["untrained"] or None}
+    chosen = _overrides(options["settings"], () if store is None else (store,), options["device"], **flags)
+    loaded = load_recipe(recipe, FinetuneRecipe, chosen)
+    out = options["out"] or (run if run.is_dir() else run.parent) / Path(recipe).stem
+    report = run_finetuning(loaded, run, out, options["resume"], _log)
+    if report is None:
+        again = _command() if options["resume"] else f"{_command()} --resume"
+        raise RunInterruptedError(f"Interrupted; all is saved. Continue with\n    {again}")
+    click.echo(describe_finetuning(report))
 
 
 @cli.command(short_help="Evaluate the model of a run.")
@@ -232,6 +273,31 @@ def predict(run: Path, store: str, out: Path, device: str | None) -> None:
     table.to_csv(aside, index=False)
     aside.replace(out)
     click.echo(f"{out}: {len(table):,} predictions")
+
+
+@cli.command(short_help="Fuse the scores of several runs.")
+@click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--weights", type=CommaList(), help="One for each run, such as 0.6,0.6,0.4.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for ensemble.json and the fused scores.")
+def ensemble(runs: tuple[Path, ...], weights: tuple[str, ...] | None, out: Path | None) -> None:
+    """Add up the logits that RUNS gave for the same test recordings, and score the sum.
+
+    RUNS are folders of probes (skeltrain train) or fine-tunings, in the order joint, bone, motion: then the
+    weights are 0.6, 0.6 and 0.4, as published for other models. Equal weights are shown beside them.
+
+    \b
+    Example:
+        skeltrain ensemble runs/joint_tuned runs/bone_tuned runs/motion_tuned
+        skeltrain ensemble runs/a runs/b --weights 1,0.5 --out runs/both
+    """
+    _need_extra()
+    from skeltrain.ensemble import describe_ensemble, fuse_runs
+
+    try:
+        numbers = None if weights is None else [float(weight) for weight in weights]
+    except ValueError as error:
+        raise click.BadParameter(f"{error}", param_hint="--weights") from error
+    click.echo(describe_ensemble(fuse_runs(runs, numbers, out)))
 
 
 @cli.command(short_help="List the shipped recipes, or show one.")

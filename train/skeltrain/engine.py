@@ -133,10 +133,17 @@ class Outcome:
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
 
 
-def build_optimizer(module: nn.Module, optim: Optim) -> Optimizer:
-    """Return the optimiser that a recipe asks for, over all trainable parameters of a module."""
+def build_optimizer(module: nn.Module, optim: Optim, layer_decay: float | None = None) -> Optimizer:
+    """Return the optimiser that a recipe asks for, over all trainable parameters of a module.
+
+    With ``layer_decay``, the layers of a vision transformer learn at rates of their own
+    (`skeltrain.schedule.layer_decay_groups`).
+    """
     return make_optimizer(
-        module, optim.name, optim.peak_lr, optim.weight_decay, betas=optim.betas, momentum=optim.momentum
+        *(module, optim.name, optim.peak_lr, optim.weight_decay),
+        betas=optim.betas,
+        momentum=optim.momentum,
+        layer_decay=layer_decay,
     )
 
 

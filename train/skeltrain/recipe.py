@@ -8,13 +8,32 @@ way on one card or eight. `skeltrain.recipe_file` reads and writes them.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
+
+
+def _one_or_two(value: Any) -> Any:
+    """Let through a whole number from 1 on, or two of them; raises ValueError."""
+    numbers = (value, value) if isinstance(value, int) else value
+    two = isinstance(numbers, list | tuple) and len(numbers) == 2
+    if not two or not all(type(number) is int and number >= 1 for number in numbers):
+        raise ValueError(f"found {value!r}, expected one whole number from 1 on, or [rows, columns]")
+    return value
+
+
+def _one_two_or_none(value: Any) -> Any:
+    return None if value is None else _one_or_two(value)
+
+
+Side = Annotated[int | tuple[int, int], BeforeValidator(_one_or_two)]
+"""Pixels: one number for a square, or rows and columns."""
+
+OptionalSide = Annotated[int | tuple[int, int] | None, BeforeValidator(_one_two_or_none)]
 
 
 class Section(BaseModel):

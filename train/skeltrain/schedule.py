@@ -91,8 +91,11 @@ def make_optimizer(
     weight_decay: float = 0.0,
     betas: tuple[float, float] = (0.9, 0.95),
     momentum: float = 0.9,
+    layer_decay: float | None = None,
 ) -> Optimizer:
-    """Return an optimiser over the trainable parameters of ``model``, grouped by `parameter_groups`.
+    """Return an optimiser over the trainable parameters of ``model``.
+
+    They are grouped by `parameter_groups`, or with ``layer_decay`` by `layer_decay_groups`.
 
     Parameters
     ----------
@@ -107,7 +110,10 @@ def make_optimizer(
     UnknownNameError
         If there is no such optimiser.
     """
-    groups = parameter_groups(model, weight_decay)
+    if layer_decay is None:
+        groups = parameter_groups(model, weight_decay)
+    else:
+        groups = layer_decay_groups(model, weight_decay, layer_decay)
     if name == "adamw":
         return AdamW(groups, lr=lr, betas=betas)
     if name == "sgd":

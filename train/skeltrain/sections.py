@@ -6,11 +6,39 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from skeltrain.recipe import Fraction, NotNegative, Positive, Section
+from skeltrain.recipe import Fraction, NotNegative, Section, Side
 
 Persons = Literal["interleave", "concat", "separate", "first"]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+STREAMS = ("joint", "bone", "motion", "bone_motion", "spine")
+"""What three channels of an image can be made of (`skeltrain.data.encode.stream_rows_torch`)."""
+
+AXES = 3
+"""Channels of one stream: x, y and z."""
+
+
+def _one_or_several(value: Any) -> Any:
+    """Let through the name of a stream, or a list of different ones; raises ValueError."""
+    names = [value] if isinstance(value, str) else value
+    several = isinstance(names, list | tuple) and len(names) > 0
+    if not several or any(name not in STREAMS for name in names) or len(set(names)) < len(names):
+        raise ValueError(
+            f"found {value!r}, expected one of {', '.join(STREAMS)}, or a list of different ones"
+        )
+    return value
+
+
+def _several_or_none(value: Any) -> Any:
+    return None if value is None else _one_or_several(value)
+
+
+OptionalStreams = Annotated[str | tuple[str, ...] | None, BeforeValidator(_several_or_none)]
+
+Streams = Annotated[str | tuple[str, ...], BeforeValidator(_one_or_several)]
+"""The name of a stream, or several whose channels stand behind each other."""
 
 
 class StoreData(Section):
@@ -62,14 +90,16 @@ class ImageData(StoreData):
     statistics
         With several stores: the one whose mean and standard deviation normalise the images of all (S2I
         paper, section A.5), by its number from 0.
+    stream
+        What the channels are: a stream, or a list of streams, three channels each in the order of the list.
     image_size
-        Rows and columns of the encoded image.
+        Pixels of the encoded image: one number for a square, or rows and columns.
     """
 
     stores: tuple[StoreEntry, ...] = ()
     statistics: Annotated[int, Field(ge=0)] = 0
-    stream: Literal["joint", "bone", "motion"] = "joint"
-    image_size: Positive = 224
+    stream: Streams = "joint"
+    image_size: Side = 224
     align_corners: bool = False
 
     @field_validator("stores", mode="before")
@@ -89,6 +119,16 @@ class ImageData(StoreData):
                 f"there are {max(len(self.stores), 1)}"
             )
         return self
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The streams of an image, in the order of its channels."""
+        return (self.stream,) if isinstance(self.stream, str) else self.stream
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        return AXES * len(self.streams)
 
     def each(self) -> tuple[StoreData, ...]:
         """Return every store with all its keys: those of its own, and for the rest those of the section."""
@@ -114,6 +154,9 @@ class Augment(Section):
         Standard deviation of the noise of every coordinate, in the store's unit.
     noise_probability
         Probability that a sample gets noise at all.
+    crop
+        Range of the part of a clip that is left; where it begins is drawn too. One draw a sample, so its
+        persons are cut together. The image is as high as ever: what is left is stretched.
     """
 
     space: Literal["joint"] = "joint"
@@ -123,6 +166,7 @@ class Augment(Section):
     translate: NotNegative = 0.0
     noise: NotNegative = 0.0
     noise_probability: Fraction = 1.0
+    crop: tuple[Share, Share] = (1.0, 1.0)
 
     @field_validator("rotate", mode="before")
     @classmethod
@@ -133,14 +177,21 @@ class Augment(Section):
     def _range_runs_upwards(self) -> Augment:
         if self.scale[0] > self.scale[1]:
             raise ValueError(f"scale runs from {self.scale[0]} down to {self.scale[1]}; swap the two")
+        if self.crop[0] > self.crop[1]:
+            raise ValueError(f"crop runs from {self.crop[0]} down to {self.crop[1]}; swap the two")
         return self
+
+    @property
+    def crops(self) -> bool:
+        """Whether clips are cut."""
+        return self.crop != (1.0, 1.0)
 
     @property
     def active(self) -> bool:
         """Whether any of it changes a sample."""
         noisy = self.noise > 0 and self.noise_probability > 0
         moved = any(self.rotate) or self.translate > 0 or self.scale != (1.0, 1.0)
-        return self.flip > 0 or moved or noisy
+        return self.flip > 0 or moved or noisy or self.crops
 
 
 class Init(Section):

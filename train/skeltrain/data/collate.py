@@ -21,7 +21,7 @@ class ImageBatch:
     Attributes
     ----------
     image
-        (N, 3, rows, columns) float32, normalised.
+        (N, C, rows, columns) float32, normalised; three channels for each stream.
     label
         (N,) int64 class, -1 for none.
     index

@@ -10,8 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from skelconv.s2i import STREAMS, S2IError, S2IPlan, encode
+from skelconv.s2i import S2IError, S2IPlan, encode
 from skelformats.errors import UnknownNameError
+from skeltrain.sections import STREAMS
 
 
 class S2IEncoder(nn.Module):
@@ -105,8 +106,14 @@ class S2IEncoder(nn.Module):
         return f"{self.plan.skeleton_name}, {rows} x {columns}, align_corners={self.plan.align_corners}"
 
 
-def stream_rows_torch(position: Tensor, next_row: Tensor, bone_matrix: Tensor, stream: str) -> Tensor:
-    """Turn positions into the values of a stream, as `skelconv.s2i.stream_rows` does on the CPU.
+def stream_rows_torch(
+    position: Tensor, next_row: Tensor, bone_matrix: Tensor, stream: str, origin: Tensor | None = None
+) -> Tensor:
+    """Turn positions into the values of a stream.
+
+    ``joint``, ``bone`` and ``motion`` are those of `skelconv.s2i.stream_rows`. ``bone_motion`` is the motion
+    of the bones. ``spine`` is each joint minus the layout's origin in the same frame, so that a body's way
+    through the room is gone.
 
     Parameters
     ----------
@@ -117,7 +124,9 @@ def stream_rows_torch(position: Tensor, next_row: Tensor, bone_matrix: Tensor, s
     bone_matrix
         (J, J) of `skelformats.skeleton.Skeleton.bone_matrix`.
     stream
-        ``joint``, ``bone`` or ``motion``.
+        One of `skeltrain.sections.STREAMS`.
+    origin
+        (K,) int64: the joints whose mean is the layout's origin (`Skeleton.origin`); ``spine`` needs them.
 
     Returns
     -------
@@ -128,17 +137,20 @@ def stream_rows_torch(position: Tensor, next_row: Tensor, bone_matrix: Tensor, s
     UnknownNameError
         There is no such stream.
     """
+    if stream not in STREAMS or (stream == "spine" and origin is None):
+        raise UnknownNameError("stream", stream, STREAMS)
     if stream == "joint":
         return position.float()
     with torch.autocast(position.device.type, enabled=False):
-        if stream == "motion":
+        if stream == "spine":
             position = position.float()
-            return position[next_row] - position
-        if stream == "bone":
+            return position - position[:, origin].mean(dim=1, keepdim=True)
+        values = position.float()
+        if stream in ("bone", "bone_motion"):
             # Doubles, because a float32 product may run as TF32, which would move a joint by millimetres.
             wide = torch.float32 if position.device.type == "mps" else torch.float64
-            return (bone_matrix.to(wide) @ position.to(wide)).float()
-    raise UnknownNameError("stream", stream, STREAMS)
+            values = (bone_matrix.to(wide) @ position.to(wide)).float()
+        return values if stream == "bone" else values[next_row] - values
 
 
 def _check(position: Tensor, offsets: Tensor, plan: S2IPlan) -> None:

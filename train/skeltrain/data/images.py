@@ -18,12 +18,13 @@ from torch import Tensor
 
 from skelconv.s2i import make_plan
 from skeltrain.data.augment import Draw, JointAugment, draw
+from skeltrain.data.crop import Stretches, draw_crop
 from skeltrain.data.encode import S2IEncoder, stream_rows_torch
 from skeltrain.data.frames import Ragged
 from skeltrain.data.mixture import Mixture
 from skeltrain.data.sampler import MicroBatch, Purpose
 from skeltrain.data.samples import SampleSet
-from skeltrain.sections import Augment, ImageData
+from skeltrain.sections import AXES, Augment, ImageData
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,16 @@ class Statistics:
     """Mean and standard deviation of each image channel (S2I paper, section A.5).
 
     Computed once on the pretraining samples without augmentation, kept in the checkpoint, and used by
-    everything that follows. They hold for one stream only: motion is far smaller than position.
+    everything that follows. They hold for these streams only: motion is far smaller than position.
+
+    Attributes
+    ----------
+    mean, std
+        Of each channel, so three for each stream.
+    stream
+        The stream, or ``joint+bone`` for several.
+    samples
+        On how many samples they were measured.
     """
 
     mean: tuple[float, ...]
@@ -63,19 +73,22 @@ class ImageSet:
     samples
         Cleaned and packed, with their final scaling still to be done (`skeltrain.data.samples.open_samples`).
     data
-        Stream, image size and alignment.
+        Streams, image size and alignment.
     stream
-        Which of several streams of random numbers the noise is drawn from.
+        Which of several streams of random numbers the noise, and what is left of a clip, are drawn from.
     """
 
     def __init__(self, samples: SampleSet, data: ImageData, stream: int = 0) -> None:
         self.samples = samples
         self.skeleton = samples.skeleton
-        self.stream = data.stream
+        self.streams = data.streams
         self.plan = make_plan(samples.skeleton, data.image_size, data.align_corners)
         self._noise_stream = stream
+        whole = Stretches.whole(samples.start, samples.length)
+        self._stretches = samples.stretches or whole
         self._rescale = samples.scaling == "minmax"
         self._bones = torch.from_numpy(samples.skeleton.bone_matrix()).to(samples.device)
+        self._origin = torch.tensor(samples.skeleton.origin, device=samples.device)
         self._encode = S2IEncoder(self.plan).to(samples.device)
         self._augment = JointAugment(samples.skeleton, samples.device)
 
@@ -87,12 +100,17 @@ class ImageSet:
         """Where the poses lie and the images are made."""
         return self.samples.device
 
+    @property
+    def stream(self) -> str:
+        """The stream, or ``joint+bone`` for several."""
+        return "+".join(self.streams)
+
     def images(self, index: NDArray[np.int64]) -> Tensor:
-        """Encode samples as they are: (N, 3, rows, columns) float32, not normalised."""
+        """Encode samples as they are: (N, C, rows, columns) float32, not normalised."""
         return self._finish(self.samples.gather(index))
 
     def augmented(self, micro: MicroBatch, settings: Augment, drawn: Draw | None = None) -> Tensor:
-        """Augment and encode the samples of a micro batch: (N, 3, rows, columns) float32, not normalised.
+        """Augment and encode the samples of a micro batch: (N, C, rows, columns) float32, not normalised.
 
         Parameters
         ----------
@@ -101,18 +119,25 @@ class ImageSet:
         drawn
             The transformations of its own samples; drawn here unless the step has samples of other sets too.
         """
-        rows = self.samples.gather(micro.own)
+        lengths = self.samples.length[micro.index]
+        if settings.crops:
+            generator = micro.generator(Purpose.CROP, stream=self._noise_stream)
+            crop = draw_crop(len(micro.index), settings.crop, generator)
+            lengths = self._stretches.cut(micro.index, crop).lengths
+            rows = self._stretches.cut(micro.own, crop.take(micro.part)).gather(self.samples.frames)
+        else:
+            rows = self.samples.gather(micro.own)
         if drawn is None:
             whole = draw(len(micro.index), settings, micro.generator(Purpose.AUGMENT))
             drawn = whole.take(micro.part, self.device)
         noisy = settings.noise > 0 and settings.noise_probability > 0
-        noise = self._noise(micro, rows) if noisy else None
+        noise = self._noise(micro, rows, lengths) if noisy else None
         position = self._augment(rows.position, rows.sample, drawn, noise)
         return self._finish(replace(rows, position=position))
 
     def statistics(self, index: NDArray[np.int64], batch: int = 256) -> Statistics:
         """Mean and standard deviation of each channel over samples, summed in float64."""
-        total = torch.zeros(3, dtype=torch.float64, device=self.device)
+        total = torch.zeros(AXES * len(self.streams), dtype=torch.float64, device=self.device)
         squares = torch.zeros_like(total)
         for chunk in chunks(index, batch):
             image = self.images(chunk).double()
@@ -123,9 +148,10 @@ class ImageSet:
         std = (squares / count - mean.square()).clamp(min=0).sqrt()
         return Statistics(tuple(mean.tolist()), tuple(std.tolist()), self.stream, len(index))
 
-    def _noise(self, micro: MicroBatch, rows: Ragged) -> Tensor:
-        """Draw for every row of the step and keep our own: see `MicroBatch.generator`."""
-        lengths = self.samples.length[micro.index]
+    def _noise(self, micro: MicroBatch, rows: Ragged, lengths: NDArray[np.int64]) -> Tensor:
+        """Draw for every row of the step, whose samples have ``lengths``, and keep our own: see
+        `MicroBatch.generator`.
+        """
         first, _, _ = micro.part.indices(len(lengths))
         before = int(lengths[:first].sum())
         shape = (int(lengths.sum()), *rows.position.shape[1:])
@@ -135,8 +161,11 @@ class ImageSet:
 
     def _finish(self, rows: Ragged) -> Tensor:
         position = unit_range(rows) if self._rescale else rows.position
-        values = stream_rows_torch(position, rows.next_row, self._bones, self.stream)
-        return self._encode(values, rows.offsets)
+        images = []
+        for stream in self.streams:
+            values = stream_rows_torch(position, rows.next_row, self._bones, stream, self._origin)
+            images.append(self._encode(values, rows.offsets))
+        return images[0] if len(images) == 1 else torch.cat(images, dim=1)
 
 
 class Images:
@@ -167,11 +196,11 @@ class Images:
         return self.mixture.labels(index)
 
     def images(self, index: NDArray[np.int64]) -> Tensor:
-        """Encode samples as they are: (N, 3, rows, columns) float32, not normalised."""
+        """Encode samples as they are: (N, C, rows, columns) float32, not normalised."""
         return self.mixture.by_set(index, lambda k, local, _: self.sets[k].images(local))
 
     def augmented(self, micro: MicroBatch, settings: Augment) -> Tensor:
-        """Augment and encode the samples of a micro batch: (N, 3, rows, columns) float32, not normalised."""
+        """Augment and encode the samples of a micro batch: (N, C, rows, columns) float32, not normalised."""
         if len(self.sets) == 1:
             return self.sets[0].augmented(micro, settings)
         drawn = draw(len(micro.index), settings, micro.generator(Purpose.AUGMENT))
@@ -214,7 +243,7 @@ class Normalise:
         self._factor = torch.where(std > 0, 1 / std, 1.0)
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Normalise (N, 3, rows, columns) float32, in place."""
+        """Normalise (N, C, rows, columns) float32, in place."""
         return image.sub_(self._mean).mul_(self._factor)
 
 

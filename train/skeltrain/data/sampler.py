@@ -20,6 +20,8 @@ class Purpose(IntEnum):
     MASK = 3
     PAIR = 4
     DIFFUSION = 5
+    CROP = 6
+    MIXUP = 7
 
 
 def random_seed(seed: int, epoch: int, step: int, purpose: Purpose, stream: int = 0) -> int:

@@ -18,6 +18,7 @@ from skelconv.clean.samples import pack_samples
 from skelconv.store.schema import CONFIDENCE, POSITION
 from skelconv.store.store import Store, open_store
 from skelformats.skeleton import Skeleton, load_skeleton, match_joints
+from skeltrain.data.crop import Stretches
 from skeltrain.data.frames import Frames, Ragged
 from skeltrain.data.loader import DataError
 from skeltrain.sections import StoreData
@@ -49,6 +50,8 @@ class SampleSet:
         (recording, reason) of what could not be cleaned.
     store
         The store itself, where there is one.
+    stretches
+        What is cut as one in time, where that is not each sample as it stands.
     """
 
     frames: Frames
@@ -62,6 +65,7 @@ class SampleSet:
     scaling: str = "none"
     set_aside: list[tuple[str, str]] = field(default_factory=list)
     store: Store | None = None
+    stretches: Stretches | None = None
 
     def __len__(self) -> int:
         return len(self.start)
@@ -152,6 +156,9 @@ def open_samples(data: StoreData, device: torch.device, skeleton: Skeleton | Non
         scaling=samples.scaling,
         set_aside=samples.set_aside,
         store=store,
+        stretches=(
+            Stretches.by_person(samples.offsets, samples.next_row) if data.persons == "concat" else None
+        ),
     )
 
 

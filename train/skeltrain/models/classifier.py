@@ -10,7 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from skelformats.errors import UnknownNameError
-from skeltrain.models.encoder import embed, features, find_pool, initialise
+from skeltrain.models.encoder import embed, features, find_pool, initialise, set_drop_path
 from skeltrain.models.registry import Family, build, find_family
 
 #: Standard deviation of the head's first weights, and the normalisation's epsilon (MAE's linear probing).
@@ -133,14 +133,31 @@ class Classifier(nn.Module):
         return self.encoder.norm(self.encoder.blocks(tokens)[:, 1:].mean(dim=1))
 
 
+def build_fresh(encoder: Mapping[str, Any]) -> VisionTransformer:
+    """Build a fresh encoder from family and settings (`skeltrain.models.registry`)."""
+    backbone = find_family(encoder["family"]).backbone(build(encoder["family"], encoder["config"]))
+    assert isinstance(backbone, VisionTransformer)
+    return backbone
+
+
 def build_linear_probe(
     encoder: Mapping[str, Any], classes: int, head_bn: bool = True, pool: str = "token"
 ) -> LinearProbe:
     """Build a probe on a fresh encoder; ``encoder`` is family and settings (`skeltrain.models.registry`)."""
-    backbone = find_family(encoder["family"]).backbone(build(encoder["family"], encoder["config"]))
-    assert isinstance(backbone, VisionTransformer)
-    return LinearProbe(backbone, classes, head_bn, pool)
+    return LinearProbe(build_fresh(encoder), classes, head_bn, pool)
+
+
+def build_classifier(
+    encoder: Mapping[str, Any], classes: int, pool: str = "token", drop_path: float = 0.0
+) -> Classifier:
+    """Build a classifier on a fresh encoder, given as for `build_linear_probe`."""
+    fresh = build_fresh(encoder)
+    set_drop_path(fresh, drop_path)
+    return Classifier(fresh, classes, pool)
 
 
 #: Linear probes, as checkpoints name them.
 FAMILY = Family("linear_probe", build_linear_probe, lambda model: model.get_submodule("encoder"))
+
+#: Classifiers of which everything was trained, as checkpoints name them.
+CLASSIFIERS = Family("classifier", build_classifier, lambda model: model.get_submodule("encoder"))

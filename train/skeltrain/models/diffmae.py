@@ -27,6 +27,7 @@ from skeltrain.models.patches import (
     unpatchify,
 )
 from skeltrain.models.presets import Sizes, split_options
+from skeltrain.models.registry import Family
 
 
 @dataclass(frozen=True)
@@ -300,3 +301,7 @@ class DiffusionMAE(nn.Module):
                 f"found step of shape {tuple(step.shape)} and pixel_noise of shape "
                 f"{tuple(pixel_noise.shape)}, expected ({samples},) and {pixels}"
             )
+
+
+#: Diffusion masked autoencoders, as checkpoints name them.
+FAMILY = Family("diffmae", build_diffmae, lambda model: model.get_submodule("encoder"))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import torch
+from timm.layers.drop import DropPath
 from timm.layers.norm import LayerNorm
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -80,6 +81,21 @@ def build_encoder(
     encoder.cls_token = nn.Parameter(torch.empty(1, 1, embed_dim).normal_(std=TOKEN_STD))
     encoder.apply(initialise)
     return encoder
+
+
+def set_drop_path(encoder: VisionTransformer, rate: float) -> None:
+    """Let samples skip blocks in training mode, as ``drop_path`` of `build_encoder`; nothing else changes.
+
+    Raises
+    ------
+    ModelError
+        If ``rate`` is not a probability below 1.
+    """
+    if not 0 <= rate < 1:
+        raise ModelError(f"found a drop path of {rate:g}, expected a probability below 1")
+    for block, own in zip(encoder.blocks, torch.linspace(0, rate, len(encoder.blocks)).tolist(), strict=True):
+        block.drop_path1 = DropPath(own) if own > 0 else nn.Identity()
+        block.drop_path2 = DropPath(own) if own > 0 else nn.Identity()
 
 
 def initialise(module: nn.Module) -> None:

@@ -29,6 +29,7 @@ from skeltrain.models.mae import Decoder
 from skeltrain.models.masking import Mask, check_noise, find_strategy, masked_count, split
 from skeltrain.models.patches import at_least_float32, check_image, pair
 from skeltrain.models.presets import Sizes, split_options
+from skeltrain.models.registry import Family
 
 #: How much of the teacher stays at each step, at the start of a run (Grill et al. 2020, BYOL).
 MOMENTUM = 0.996
@@ -267,3 +268,7 @@ def _pick(tokens: Tensor, hidden: Tensor) -> Tensor:
 
 def _root_mean_square(value: Tensor) -> Tensor:
     return value.square().mean().sqrt()
+
+
+#: Predictors of features, whose backbone is the student, as checkpoints name them.
+FAMILY = Family("features", build_feature_predictor, lambda model: model.get_submodule("encoder"))

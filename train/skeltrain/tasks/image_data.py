@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,14 +81,16 @@ def open_images(data: ImageData, context: Context) -> ImageSource:
     return ImageSource(images, stores, statistics)
 
 
-def open_like(trained: Trained, store: str, **settings: Any) -> ImageSource:
-    """Load a store as the model of a checkpoint knows it: its layout, encoding and normalisation.
-
-    The layout is that of the store where the model was trained on it, else that of its first store, to which
-    the joints are brought by name.
+def open_like(
+    trained: Trained, store: str, layout: Literal["own", "model"] = "model", **settings: Any
+) -> ImageSource:
+    """Load a store as the model of a checkpoint knows it: encoding and normalisation.
 
     Parameters
     ----------
+    layout
+        ``own``: the store's own, encoded by its own order of joints. ``model``: that of the store where the
+        model was trained on it, else that of the model's first store, to which joints are brought by name.
     settings
         Keys of `skeltrain.sections.ImageData` that differ from those of the training.
 
@@ -103,7 +105,7 @@ def open_like(trained: Trained, store: str, **settings: Any) -> ImageSource:
     images = {**known.images.model_dump(), **settings, "store": store, "stores": (), "statistics": 0}
     data = ImageData.model_validate(images)
     own = open_store(store).skeleton
-    skeleton = own if own in known.skeletons else known.skeletons[0]
+    skeleton = own if layout == "own" or own in known.skeletons else known.skeletons[0]
     samples = open_samples(data, trained.world.device, skeleton)
     return ImageSource(Images([samples], data), data.each(), known.statistics)
 

@@ -1,4 +1,4 @@
-"""What a probe found, as a few lines of text."""
+"""What a probe or a fine-tuning under several seeds found, as a few lines of text."""
 
 from __future__ import annotations
 
@@ -14,17 +14,29 @@ ROWS = {
     "knn_top1": "nearest neighbour (cosine, k = 1)",
     "knn_top1_without_leaked": "nearest neighbour without leaked",
 }
-"""Scores of a probe, in the order in which they are shown."""
+"""Scores, in the order in which they are shown."""
 
 
 def describe_probe(report: Mapping[str, Any]) -> str:
     """Return the table of a probe's accuracies in percent, mean ± standard deviation over seeds."""
+    return describe_scores("linear probe", f"{report['data']['train_samples']}", report)
+
+
+def describe_finetuning(report: Mapping[str, Any]) -> str:
+    """Return the table of a fine-tuning's accuracies in percent, as `describe_probe`."""
+    used, every = (report["data"]["labelled"][key] for key in ("used", "of"))
+    count = f"{used}" if used == every else f"{used} of {every}"
+    return describe_scores("fine-tuning", count, report)
+
+
+def describe_scores(title: str, training: str, report: Mapping[str, Any]) -> str:
+    """Return the table of a report; ``training`` says how many training samples there were."""
     data, encoders = report["data"], report["encoders"]
     seeds = len(next(iter(encoders.values()))["seeds"])
     names = [name for name in ROWS if name in next(iter(encoders.values()))["mean"]]
     width = max(len(ROWS[name]) for name in names)
     lines = [
-        f"linear probe, protocol {data['protocol']}: {data['train_samples']} training and "
+        f"{title}, protocol {data['protocol']}: {training} training and "
         f"{data['test_samples']} test samples ({data['leaked']} leaked), {data['classes']} classes; "
         f"{seeds} seed{'s' if seeds > 1 else ''}",
         "",

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import orjson
 from torch import nn
 
 from skeltrain.checkpoint import versions
-from skeltrain.distributed import World, describe_device, join_world, require_single_process
+from skeltrain.distributed import join_world, require_single_process
 from skeltrain.engine import Evaluation, Evaluator, fit
 from skeltrain.loggers import CSVLogger
 from skeltrain.recipe_file import to_plain
 from skeltrain.run import run_of
+from skeltrain.tasks.labelled import load_encoder, open_parent, random_encoder
 from skeltrain.tasks.probe import (
     EncodedSplits,
     ProbeInput,
@@ -27,13 +24,11 @@ from skeltrain.tasks.probe import (
     build_job,
     describe_input,
     encode_splits,
-    load_encoder,
     open_input,
-    open_parent,
-    random_encoder,
     score_neighbours,
 )
 from skeltrain.tasks.registry import Log
+from skeltrain.tasks.seeds import describe_test, machine, summarise, write_report
 
 
 def run_probe(
@@ -95,9 +90,7 @@ def run_probe(
             "machine": machine(world),
             "versions": versions(),
         }
-    aside = target / "probe.json.partial"
-    aside.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
-    aside.replace(target / "probe.json")
+    write_report(target / "probe.json", report)
     return report
 
 
@@ -124,38 +117,12 @@ def probe_once(
     return {**outcome.metrics, **best, **score_neighbours(found, splits)}
 
 
-def summarise(seeds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and sample standard deviation over seeds (null for a single one)."""
-    names = [name for name in seeds[0] if name != "seed"]
-    values = {name: np.array([scores[name] for scores in seeds]) for name in names}
-    return {
-        "seeds": seeds,
-        "mean": {name: float(v.mean()) for name, v in values.items()},
-        "std": {name: float(v.std(ddof=1)) if len(v) > 1 else None for name, v in values.items()},
-    }
-
-
 def describe_data(found: ProbeInput) -> dict[str, Any]:
     """Return what the accuracies are to be compared with."""
-    counts = found.recordings.label.bincount(minlength=found.classes)
+    test = describe_test(found.recordings.label.cpu().numpy(), found.recordings.leaked.cpu().numpy())
     return {
         **found.data.model_dump(),
         "stream": found.source.images.sets[0].stream,
-        "classes": int((counts > 0).sum()),
         "train_samples": len(found.train),
-        "test_samples": len(found.recordings),
-        "leaked": int(found.recordings.leaked.sum()),
-        # of those that occur in the test part: a store may hold few of its dataset's classes
-        "chance": 1 / int((counts > 0).sum()),
-        "majority": float(counts.max() / counts.sum()),
-    }
-
-
-def machine(world: World) -> dict[str, Any]:
-    """Say what a probe ran on."""
-    return {
-        **describe_device(world.device),
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
+        **test,
     }
