@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from skelformats.errors import SkelconvError
 from skelformats.skeleton import load_skeleton
 from skeltrain import engine
 from skeltrain.checkpoint import load_checkpoint
+from skeltrain.cli import cli
 from skeltrain.data.crop_images import AheadLoader, CropImages
 from skeltrain.data.loader import DataError
 from skeltrain.data.pair_batches import PairCollator
@@ -20,13 +22,15 @@ from skeltrain.data.pose_pairs import open_pairs
 from skeltrain.data.sampler import EpochSampler, MicroBatch
 from skeltrain.distributed import DeviceError, World
 from skeltrain.engine import Outcome
+from skeltrain.features_store import write_features
+from skeltrain.gallery import Gallery, open_gallery, search
 from skeltrain.recipe import Log, Optim
-from skeltrain.recipe_file import RecipeError, read_recipe
+from skeltrain.recipe_file import RecipeError, load_recipe, read_recipe
 from skeltrain.run import embed_run, evaluate_run, run_recipe
 from skeltrain.run_folder import RunFolder
 from skeltrain.sections import Init, StoreData
 from skeltrain.tasks.align import TASK, build_align
-from skeltrain.tasks.align_recipe import AlignRecipe, Contrast, PairAugment, PairData, Towers
+from skeltrain.tasks.align_recipe import AlignRecipe, Contrast, PairAugment, PairData, PairEvaluation, Towers
 from skeltrain.tasks.registry import Context
 from tests.skeltrain.pair_stores import CAMERA, SIZE, write_figures
 
@@ -54,12 +58,12 @@ def recipe(store: Path, stage: str = "poses", **sections: Any) -> AlignRecipe:
             blr=2e-3,
             lr_scale_rule="none",
             batch=16,
-            epochs=4,
+            epochs=2,
             warmup=0,
             weight_decay=0.0,
             schedule="constant",
         ),
-        "log": Log(every=1, tensorboard=False),
+        "log": Log(every=1, evaluate_every=9, tensorboard=False),
         "device": "cpu",
         **sections,
     }
@@ -136,7 +140,7 @@ class TestData:
 
 class TestStages:
     def test_three_stages_hand_on_their_towers(self, crops: Path, tmp_path: Path) -> None:
-        """Frozen towers stay as they are to the bit, learning ones do not; the temperature keeps its bounds."""
+        """Frozen towers stay as they are to the bit, the others learn."""
         fit(recipe(crops), tmp_path / "poses")
         contrast = Contrast(tau=0.2, tau_low=0.1)
         second = recipe(crops, "image", loss=contrast, init=Init(weights=str(tmp_path / "poses")))
@@ -217,7 +221,7 @@ class TestStages:
         """In every stage, with augmentation and dropout, counted in iterations and stopped within a pass."""
         fit(recipe(poses), tmp_path / "poses")
         optim = Optim(
-            blr=2e-3, lr_scale_rule="none", batch=6, epochs=9, iterations=5, warmup=1, weight_decay=0.0
+            blr=2e-3, lr_scale_rule="none", batch=4, epochs=9, iterations=4, warmup=1, weight_decay=0.0
         )
         for stage, decoder in (("poses", "mlp"), ("image", "mlp"), ("all", "diffusion")):
             made = recipe(
@@ -225,10 +229,10 @@ class TestStages:
                 stage,
                 optim=optim,
                 epoch_steps=2,
-                log=Log(every=1, evaluate_every=9, tensorboard=False),
                 augment=PairAugment(flip=0.5, noise2d=0.01),
                 model=SMALL.model_copy(update={"decoder": decoder}),
                 init=Init(weights=str(tmp_path / "poses")),
+                evaluation=PairEvaluation(every=8),
             )
             fit(made, tmp_path / stage / "whole")
             stopped = tmp_path / stage / "stopped"
@@ -250,25 +254,35 @@ class TestStages:
                 assert torch.equal(value, other["model"][key]), (stage, key)
 
 
-def overfit(crops: Path, out: Path, iterations: int, frames: int, depth: int = 1) -> dict[str, float]:
+def overfit(crops: Path, out: Path, steps: tuple[int, int], frames: int, depth: int = 1) -> dict[str, float]:
     """Train the stages ``poses`` and ``all`` on a handful of frames, and look for each among them."""
     towers = Towers(
         width=64, depth=depth, heads=4, image="hrnet_w18_small", dropout=0.0, decoder="mlp", hidden=64
     )
-    data = PairData(store=str(crops), image_size=(64, 64), keep=True)
-    optim = Optim(
-        blr=1e-3,
-        lr_scale_rule="none",
-        batch=frames,
-        epochs=99,
-        iterations=iterations,
-        warmup=0,
-        weight_decay=0.0,
+    made = recipe(
+        crops,
+        data=PairData(store=str(crops), image_size=(64, 64), keep=True),
+        model=towers,
+        optim=counted(steps[0], frames),
+        epoch_steps=steps[0],
     )
-    made = recipe(crops, data=data, model=towers, optim=optim, epoch_steps=iterations)
     fit(made, out / "poses")
-    made = made.model_copy(update={"stage": "all", "init": Init(weights=str(out / "poses"))})
+    made = recipe(
+        crops,
+        "all",
+        data=made.data,
+        model=towers,
+        optim=counted(steps[1], frames),
+        epoch_steps=steps[1],
+        init=Init(weights=str(out / "poses")),
+    )
     return dict(fit(made, out / "all").metrics)
+
+
+def counted(iterations: int, batch: int) -> Optim:
+    return Optim(
+        blr=1e-3, lr_scale_rule="none", batch=batch, epochs=1, iterations=iterations, warmup=0, weight_decay=0
+    )
 
 
 SIX = [
@@ -280,13 +294,13 @@ SIX = [
 
 
 def test_sixteen_frames_are_found_in_all_six_directions(tmp_path: Path) -> None:
-    metrics = overfit(write_figures(tmp_path, 2, 8), tmp_path, 40, 16)
+    metrics = overfit(write_figures(tmp_path, 2, 8), tmp_path, (160, 40), 16)
     assert {name: metrics[name] for name in SIX} == dict.fromkeys(SIX, 1.0)
 
 
 @pytest.mark.slow
 def test_sixty_four_frames_are_found_in_all_six_directions(tmp_path: Path) -> None:
-    metrics = overfit(write_figures(tmp_path, 4, 16), tmp_path, 200, 64, depth=2)
+    metrics = overfit(write_figures(tmp_path, 4, 16), tmp_path, (200, 80), 64, depth=2)
     assert {name: metrics[name] for name in SIX} == dict.fromkeys(SIX, 1.0)
 
 
@@ -359,8 +373,90 @@ def test_embeddings_of_a_store_are_those_of_the_run(poses: Path, tmp_path: Path)
     assert trained.metadata["task"] == TASK.name
 
 
+@pytest.fixture(scope="module")
+def gallery(poses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("gallery")
+    fit(recipe(poses), root / "run")
+    features, trained = embed_run(root / "run", str(poses), "cpu")
+    write_features(root / "gallery.zarr", features, trained, "embed")
+    return root / "gallery.zarr"
+
+
+class TestSearch:
+    def test_a_pose_of_the_gallery_is_its_own_nearest(
+        self, gallery: Path, poses: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = [
+            "search",
+            str(gallery),
+            "--pose",
+            str(poses),
+            "--row",
+            "take2_b0",
+            "--frame",
+            "5",
+            "--k",
+            "3",
+        ]
+        with pytest.raises(SystemExit) as done:
+            cli.main(words, standalone_mode=True)
+        assert done.value.code == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 4
+        assert lines[0].split() == ["rank", "cosine", "sequence", "frame"]
+        assert lines[1].split() == ["1", "1.0000", "take2_b0", "5"]
+
+    def test_a_2d_pose_is_looked_for_among_3d_ones(self, gallery: Path, poses: Path) -> None:
+        found = search(open_gallery(gallery), str(poses), "take1_b0", None, 64, by="pose2d", picture=SIZE)
+        assert len(found) == 64
+        assert found["cosine"].is_monotonic_decreasing
+        assert found["cosine"].iloc[0] < 1 - 1e-4
+        assert set(map(tuple, found[["sequence", "frame_index"]].to_numpy())) == {
+            (f"take{take}_b0", frame) for take in range(4) for frame in range(16)
+        }
+
+    def test_what_cannot_be_looked_for(self, gallery: Path, poses: Path, tmp_path: Path) -> None:
+        opened = open_gallery(gallery)
+        narrow = replace(opened, feature=opened.feature[:, :16])
+        cases: list[tuple[Gallery, dict[str, Any], str]] = [
+            (opened, {"row": "nobody"}, "no sequence with a pose named 'nobody'"),
+            (
+                opened,
+                {"row": "take1_b0", "frame": 99},
+                "found no pose in frame 99 of take1_b0, expected one of",
+            ),
+            (opened, {"row": "take1_b0", "k": 65}, "found k = 65 and a gallery of 64 rows"),
+            (opened, {"row": "take1_b0", "by": "smell"}, "no way to embed a pose named 'smell'"),
+            (narrow, {"row": "take1_b0"}, "of one width. Both must come from one model"),
+            (replace(opened, model={"family": "align"}), {"row": "take1_b0"}, "with other settings than the"),
+        ]
+        for one, words, message in cases:
+            with pytest.raises(SkelconvError, match=message):
+                search(one, str(poses), **words)
+        with pytest.raises(SkelconvError, match="found no embeddings of poses"):
+            open_gallery(poses)
+
+
 def test_another_store_is_refused_by_a_run_that_goes_on(poses: Path, tmp_path: Path) -> None:
     fit(recipe(poses), tmp_path / "run")
     other = write_figures(tmp_path, 4, 8, pictures=False)
     with pytest.raises(SkelconvError, match="found a run on other data"):
         fit(recipe(other), tmp_path / "run", resume=True)
+
+
+def test_the_papers_settings() -> None:
+    """UniHPR, section IV-B: batches, rates, first temperature and its lower bound."""
+    found = []
+    for step in (1, 2, 3):
+        made = load_recipe(f"unihpr_step{step}", AlignRecipe)
+        loss = made.loss
+        found.append((made.stage, made.optim.batch, made.optim.peak_lr, 1 / loss.tau, 1 / loss.tau_low))
+        assert (loss.tau_high, loss.alpha, made.optim.weight_decay) == (1e4, 1.0, 0.0)
+    expected = [
+        ("poses", 2048, 1e-4, 14, 100),
+        ("image", 180, 1e-4, 5, 10),
+        ("all", 180, 1e-4, 5, 5),
+    ]
+    for one, other in zip(found, expected, strict=True):
+        assert one[:2] == other[:2]
+        assert one[2:] == pytest.approx(other[2:])

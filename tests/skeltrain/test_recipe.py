@@ -17,15 +17,18 @@ from skeltrain.recipe_file import (
     load_recipe,
     read_recipe,
     recipe_names,
+    recipe_task,
     recipe_text,
     to_plain,
     to_yaml,
 )
 from skeltrain.sections import Augment
+from skeltrain.tasks.align_recipe import AlignRecipe
 from skeltrain.tasks.pretrain import PretrainRecipe
 from skeltrain.tasks.probe import ProbeRecipe
 
-KINDS: dict[str, type[Recipe]] = {"pretrain": PretrainRecipe, "probe": ProbeRecipe}
+KINDS: dict[str, type[Recipe]] = {"pretrain": PretrainRecipe, "probe": ProbeRecipe, "align": AlignRecipe}
+VERBS = {"align": "train"}
 
 
 def read(text: str, *overrides: str) -> PretrainRecipe:
@@ -35,10 +38,10 @@ def read(text: str, *overrides: str) -> PretrainRecipe:
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_shipped_recipe_is_valid_and_opens_with_its_command(name: str) -> None:
     text = recipe_text(name)
-    kind = KINDS["probe" if "task: probe" in text else "pretrain"]
+    kind = KINDS[recipe_task(name)]
     recipe = load_recipe(name, kind)
     assert text.startswith("#")
-    verb = "probe" if kind is ProbeRecipe else "pretrain"
+    verb = VERBS.get(recipe.task, recipe.task)
     comment = text[: text.index("task:")]
     assert f"skeltrain {verb} " in comment
     assert name in comment

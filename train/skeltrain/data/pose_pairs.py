@@ -255,7 +255,8 @@ def _of_sequences(path: str | Path, picture: tuple[int, int] | None, need: Colle
 
 
 def _any_joint(pose: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return np.asarray(np.isfinite(pose).all(axis=2)).any(axis=1)
+    whole = np.logical_and.reduce(np.isfinite(pose), axis=2)
+    return np.asarray(np.logical_or.reduce(whole, axis=1))
 
 
 def _metres(info: StoreInfo, path: str | Path) -> float:

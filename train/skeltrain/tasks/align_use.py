@@ -42,25 +42,27 @@ def embed_frames(trained: Trained, store: str) -> Features:
     return Features(feature.cpu().numpy(), pairs.samples.table, attributes)
 
 
-def open_queries(trained: Trained, store: str) -> tuple[str, Pairs]:
-    """Open the poses of a store in the model's layout: ``pose3d`` or else ``pose2d``, and the frames; raises
-    as `embed_frames`.
+def open_queries(
+    trained: Trained, store: str, by: str | None = None, picture: tuple[int, int] | None = None
+) -> tuple[str, Pairs]:
+    """Open the poses of a store in the model's layout: ``by``, else ``pose3d`` or where there are none
+    ``pose2d``, and the frames; raises as `embed_frames`.
     """
     skeleton = skeleton_of(trained.metadata, str(trained.path))
-    kind = "pose3d" if has_3d(store) else "pose2d"
-    picture = trained.metadata["recipe"].get("data", {}).get("picture")
+    kind = by or ("pose3d" if has_3d(store) else "pose2d")
+    picture = picture or trained.metadata["recipe"].get("data", {}).get("picture")
     device = trained.world.device
     return kind, open_pairs(StoreData(store=store), device, 1, picture, skeleton, need=(kind,))
 
 
 @torch.no_grad()
-def embed_poses(model: nn.Module, kind: str, pairs: Pairs) -> Tensor:
-    """(N, D) float32 embeddings of the poses ``kind`` of all frames."""
+def embed_poses(model: nn.Module, kind: str, pairs: Pairs, index: NDArray[np.int64] | None = None) -> Tensor:
+    """(n, D) float32 embeddings of the poses ``kind`` of frames, all by default."""
     tower = model.get_submodule(kind)
     found = []
-    for start in range(0, len(pairs), EMBEDDED_AT_ONCE):
-        index: NDArray[np.int64] = np.arange(start, min(start + EMBEDDED_AT_ONCE, len(pairs)), dtype=np.int64)
-        pose2d, pose3d = pairs.poses(index)
+    chosen = np.arange(len(pairs), dtype=np.int64) if index is None else index
+    for start in range(0, len(chosen), EMBEDDED_AT_ONCE):
+        pose2d, pose3d = pairs.poses(chosen[start : start + EMBEDDED_AT_ONCE])
         found.append(tower(pose2d if kind == "pose2d" else pose3d).float())
     return torch.cat(found)
 
