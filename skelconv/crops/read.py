@@ -106,6 +106,15 @@ class CropStore:
         ]
         return pd.DataFrame({name: self._column(name) for name in sorted(names)})
 
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Names of all arrays, sorted."""
+        return tuple(sorted(self._metadata))
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Return a whole array with a row a crop, such as ``picture_size`` (N, 2)."""
+        return self._column(name)
+
     def _column(self, name: str) -> NDArray[Any]:
         return self._columns.setdefault(name, self._reader(name).read_all())
 

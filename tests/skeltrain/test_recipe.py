@@ -26,12 +26,7 @@ from skeltrain.sections import Augment
 from skeltrain.tasks.finetune import FinetuneRecipe
 from skeltrain.tasks.pretrain import PretrainRecipe
 from skeltrain.tasks.probe import ProbeRecipe
-
-KINDS: dict[str, type[Recipe]] = {
-    "pretrain": PretrainRecipe,
-    "probe": ProbeRecipe,
-    "finetune": FinetuneRecipe,
-}
+from skeltrain.tasks.registry import find_task
 
 
 def read(text: str, *overrides: str) -> PretrainRecipe:
@@ -41,7 +36,7 @@ def read(text: str, *overrides: str) -> PretrainRecipe:
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_shipped_recipe_is_valid_and_opens_with_its_command(name: str) -> None:
     text = recipe_text(name)
-    kind = KINDS[recipe_task(name)]
+    kind = find_task(recipe_task(name)).recipe
     recipe = load_recipe(name, kind)
     assert text.startswith("#")
     comment = text[: text.index("task:")]

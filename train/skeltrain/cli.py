@@ -250,6 +250,40 @@ def embed(run: Path, store: str, out: Path, device: str | None, overwrite: bool)
     click.echo(f"{out}: {features.feature.shape[0]:,} samples, {features.feature.shape[1]:,} features each")
 
 
+@cli.command(short_help="Find the nearest poses of a gallery.")
+@click.argument("gallery")
+@click.option("--pose", "store", required=True, metavar="STORE", help="Store of the pose to look for.")
+@click.option("--row", required=True, metavar="NAME", help="Its sequence.")
+@click.option("--frame", type=int, help="Its frame in the recording; the first with a pose by default.")
+@click.option(
+    "--by", metavar="MODALITY", help="Look for its pose3d or pose2d; 3D where the store has it, by default."
+)
+@click.option(
+    "--picture",
+    nargs=2,
+    type=click.IntRange(min=1),
+    metavar="WIDTH HEIGHT",
+    help="Size of the pictures of 2D poses in pixels; that of the training by default.",
+)
+@click.option("--k", default=10, show_default=True, help="How many to show.")
+@click.option("--run", type=click.Path(path_type=Path), help="Run of the model; the gallery's by default.")
+def search(gallery: str, store: str, row: str, **options: Any) -> None:
+    """Find the poses of GALLERY nearest to one of a store, across modalities.
+
+    GALLERY is what skeltrain embed wrote for a run of task align.
+
+    \b
+    Example:
+        skeltrain embed runs/unihpr3 h36m.zarr gallery.zarr
+        skeltrain search gallery.zarr --pose openpose.zarr --row video_b0 --frame 120
+    """
+    _need_extra()
+    from skeltrain.gallery import describe_found, open_gallery
+    from skeltrain.gallery import search as find
+
+    click.echo(describe_found(find(open_gallery(gallery), store, row, log=_log, **options)))
+
+
 @cli.command(short_help="Write what a model predicts for a store.")
 @RUN
 @click.argument("store")
