@@ -3,7 +3,9 @@
 Each conversion is a table: for every joint of h36m17 the joints of the other layout whose mean it is. Four
 belong to MotionBERT (``coco2h36m``, ``halpe2h36m`` and ``posetrack2h36m`` of lib/data/dataset_action.py,
 dataset_wild.py and dataset_motion_2d.py, and the order of tools/convert_insta.py for OpenPose's joints);
-that of MPI-INF-3DHP is the list of SPIN and P-STMO with the legs in the order of h36m17. Where no joint of
+that of MPI-INF-3DHP is the list of SPIN and P-STMO with the legs in the order of h36m17. Those of SMPL take
+the nearest joints of the body model, which are not quite Human3.6M's; a regressor and
+the body's vertices give those (``skelconv ingest amass --joints h36m17``). Where no joint of
 the other layout is at the place, the joint is missing: NaN, confidence 0 (MotionBERT has zeros there).
 """
 
@@ -142,6 +144,15 @@ CONVERSIONS: Mapping[str, Conversion] = MappingProxyType(
                 "mpi28",
                 _table(("pelvis",), ("spine",), ("neck",), "head", ("head_top",)),
                 MappingProxyType({}),
+            ),
+            # joints inside the body, each at the nearest place; Human3.6M's own are regressed from vertices
+            *(
+                Conversion(
+                    model,
+                    _table(("pelvis",), ("spine2",), ("neck",), "head", ()),
+                    MappingProxyType({}),
+                )
+                for model in ("smpl22", "smpl24", "smplh52", "smplx55")
             ),
         )
     }

@@ -289,24 +289,34 @@ def search(gallery: str, store: str, row: str, **options: Any) -> None:
 @click.argument("store")
 @click.argument("out", type=click.Path(path_type=Path))
 @DEVICE
-def predict(run: Path, store: str, out: Path, device: str | None) -> None:
-    """Write what the model of RUN predicts for each recording of STORE as OUT, a csv table.
+@click.option(
+    "--height", type=float, metavar="METRES", help="3D pose: height of the persons; poses in metres."
+)
+@click.option(
+    "--stride",
+    type=click.IntRange(min=1),
+    metavar="FRAMES",
+    help="3D pose: from one window to the next; half a window by default.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it is a store.")
+def predict(run: Path, store: str, out: Path, device: str | None, **options: Any) -> None:
+    """Write what the model of RUN predicts for each recording of STORE as OUT.
 
-    RUN is a run whose task predicts something, such as a probe's (skeltrain train linprobe).
+    OUT is a csv table of classes where RUN is a probe's, and a sequence store of 3D poses where its task is
+    pose3d; STORE then is any store of 2D poses that have the joints of Human3.6M.
 
     \b
     Example:
         skeltrain train linprobe --set encoder.run=runs/ntu --out runs/ntu_probe
         skeltrain predict runs/ntu_probe new.zarr labels.csv
+        skeltrain predict runs/pose3d openpose.zarr poses.zarr --height 1.75
     """
     _need_extra()
     from skeltrain.run import predict_run
+    from skeltrain.tasks.registry import PredictOptions
 
-    table = predict_run(run, store, device, _log)
-    aside = out.with_name(out.name + ".partial")
-    table.to_csv(aside, index=False)
-    aside.replace(out)
-    click.echo(f"{out}: {len(table):,} predictions")
+    chosen = PredictOptions(**options, command=_command())
+    click.echo(predict_run(run, store, out, device, chosen, _log))
 
 
 @cli.command(short_help="Fuse the scores of several runs.")

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import orjson
-import pandas as pd
 
 from skeltrain.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, load_newest
 from skeltrain.distributed import join_world, require_single_process
@@ -18,7 +17,7 @@ from skeltrain.loggers import CSVLogger, Logger, ProgressLogger, TensorBoardLogg
 from skeltrain.recipe import Recipe
 from skeltrain.recipe_file import Override, from_plain, with_overrides
 from skeltrain.run_folder import RunError, RunFolder, claim_run
-from skeltrain.tasks.registry import Context, Features, Log, Task, Trained, find_task
+from skeltrain.tasks.registry import Context, Features, Log, PredictOptions, Task, Trained, find_task
 from skeltrain.timeline import Timeline
 
 R = TypeVar("R", bound=Recipe)
@@ -142,14 +141,44 @@ def embed_run(
         return task.embed(trained, store), trained
 
 
-def predict_run(where: Path, store: str, device: str | None, log: Log = lambda line: None) -> pd.DataFrame:
-    """Return what a run's model predicts for a store, as a table; raises `SkelconvError`."""
+def predict_run(
+    where: Path,
+    store: str,
+    out: Path,
+    device: str | None = None,
+    options: PredictOptions | None = None,
+    log: Log = lambda line: None,
+) -> str:
+    """Write what a run's model predicts for a store, as a csv table or as a store, whichever its task makes.
+
+    Returns
+    -------
+    A line about what was written.
+
+    Raises
+    ------
+    SkelconvError
+        Of the kind that fits; `RunError` for a task that predicts nothing, or whose tables have no use for an
+        option.
+    """
+    options = options or PredictOptions()
     with use(where, _on(device), log) as (task, _, trained):
+        if task.predict_store is not None:
+            return task.predict_store(trained, store, out, options)
         if task.predict is None:
             raise RunError(
                 f"{trained.path}: found task {task.name!r}, whose models predict nothing for a store"
             )
-        return task.predict(trained, store)
+        if options.height is not None or options.stride is not None:
+            raise RunError(
+                f"{trained.path}: found task {task.name!r}, whose predictions are a table and have neither "
+                "height nor stride. Leave --height and --stride out"
+            )
+        table = task.predict(trained, store)
+    aside = out.with_name(out.name + ".partial")
+    table.to_csv(aside, index=False)
+    aside.replace(out)
+    return f"{out}: {len(table):,} predictions"
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skeltrain.models.errors import ModelError
+from skeltrain.models.registry import Family
 
 #: Of every LayerNorm in the released models; PyTorch's default is 1e-5 (MotionBERT, lib/utils/learning.py).
 NORM_EPS = 1e-6
@@ -277,3 +278,6 @@ def _check_settings(settings: dict[str, object]) -> None:
         )
     if not isinstance(ratio, int | float) or int(width * ratio) < 1:
         raise ModelError(f"DSTformer: found mlp_ratio={ratio!r}, expected a positive number")
+
+
+FAMILY = Family("dstformer", DSTformer, lambda model: model)

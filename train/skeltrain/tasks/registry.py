@@ -89,6 +89,28 @@ class Features:
 
 
 @dataclass(frozen=True)
+class PredictOptions:
+    """How predictions that are a store are made and written.
+
+    Attributes
+    ----------
+    height
+        Metres from floor to top of the head of the persons, where poses are to be in metres.
+    stride
+        Frames from one window to the next; None is the task's own choice.
+    overwrite
+        Replace what is there.
+    command
+        What the user typed, for the record.
+    """
+
+    height: float | None = None
+    stride: int | None = None
+    overwrite: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True)
 class Task(Generic[R]):
     """A task: what is learned, found by name.
 
@@ -106,6 +128,9 @@ class Task(Generic[R]):
         Makes features of the samples of a store, where the task has any to give: ``embed(trained, store)``.
     predict
         Makes a table of predictions for a store, where the task has any to give: ``predict(trained, store)``.
+    predict_store
+        Writes predictions for a store as a store, where that is what they are, and returns a line about them:
+        ``predict_store(trained, store, out, options)``. A task has this or ``predict``.
     """
 
     name: str
@@ -114,6 +139,7 @@ class Task(Generic[R]):
     build: Callable[[R, Context], Job]
     embed: Callable[[Trained, str], Features] | None = None
     predict: Callable[[Trained, str], pd.DataFrame] | None = None
+    predict_store: Callable[[Trained, str, Path, PredictOptions], str] | None = None
 
 
 def task_names() -> tuple[str, ...]:
