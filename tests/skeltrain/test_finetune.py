@@ -49,6 +49,7 @@ from skeltrain.tasks.probe_seeds import run_probe
 from skeltrain.tasks.registry import Context
 from tests.skeltrain.conftest import AUGMENT, make_dataset, write_tiny
 from tests.skeltrain.test_engine import Cut, curve, same
+from tests.skeltrain.test_use import launch
 
 WORLD = World(torch.device("cpu"))
 NETWORK = Network(preset="vit_micro", patch_size=8, embed_dim=32, depth=2, num_heads=2)
@@ -206,6 +207,24 @@ def test_label_smoothing_and_mixup_are_what_their_papers_say() -> None:
     mixed = cross(image * kept + image.flip(0) * (1 - kept), target * kept + target.flip(0) * (1 - kept))
     torch.testing.assert_close(mixing(batch)["loss"], mixed)
     assert set(mixing(batch)) == {"loss"}
+
+
+def test_two_processes_train_as_one_does(recipe: FinetuneRecipe, tmp_path: Path) -> None:
+    """Drop path apart, which each process draws itself."""
+    short = recipe.model_copy(
+        update={
+            "tuning": Tuning(drop_path=0.0),
+            "optim": OPTIM.model_copy(update={"epochs": 2, "batch": 7}),
+            "log": Log(every=1, tensorboard=False),
+        }
+    )
+    path = tmp_path / "recipe.yaml"
+    path.write_text(to_yaml(short, "two"))
+    run_recipe(short, out=tmp_path / "one")
+    process = launch(path, tmp_path / "two", tmp_path)
+    _, told = process.communicate(timeout=180)
+    assert process.returncode == 0, told
+    assert curve(tmp_path / "two") == pytest.approx(curve(tmp_path / "one"), rel=1e-4)
 
 
 # From scratch
