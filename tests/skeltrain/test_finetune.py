@@ -25,7 +25,7 @@ from skeltrain.models.encoder import build_encoder, set_drop_path
 from skeltrain.models.errors import ModelError
 from skeltrain.models.registry import load_model
 from skeltrain.recipe import Log, Optim
-from skeltrain.recipe_file import to_yaml
+from skeltrain.recipe_file import Override, to_yaml
 from skeltrain.run import evaluate_run, run_recipe
 from skeltrain.run_folder import RunError, RunFolder
 from skeltrain.sections import Augment, ImageData
@@ -240,6 +240,14 @@ def test_from_scratch_no_run_is_needed(tiny_store: Path, tmp_path: Path) -> None
     assert metadata["statistics"]["samples"] == 32
     assert evaluate_run(tmp_path)["test"].metrics == outcome.evaluations["test"].metrics
     assert run_recipe(recipe, out=tmp_path, resume=True).progress.epoch == 25
+    with pytest.raises(RunError, match=r"data\.image_size 16, expected 32"):
+        evaluate_run(tmp_path, [Override(("data", "image_size"), 16)])
+    other = write_tiny(tmp_path / "other.zarr", 30, make_dataset("other"))
+    found = evaluate_run(tmp_path, [Override(("data", "store"), str(other))], tmp_path / "found")
+    assert len(found["test"].predictions["label"]) == 10
+    longer = recipe.model_copy(update={"data": recipe.data.model_copy(update={"store": str(other)})})
+    with pytest.raises(RunError, match="run on other data"):
+        run_recipe(longer, out=tmp_path, resume=True)
 
 
 def test_weights_of_a_file_are_a_start_too(pretrained: Path, tiny_store: Path) -> None:
