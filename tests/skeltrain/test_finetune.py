@@ -25,7 +25,7 @@ from skeltrain.models.encoder import build_encoder, set_drop_path
 from skeltrain.models.errors import ModelError
 from skeltrain.models.registry import load_model
 from skeltrain.recipe import Log, Optim
-from skeltrain.recipe_file import to_yaml
+from skeltrain.recipe_file import Override, to_yaml
 from skeltrain.run import evaluate_run, run_recipe
 from skeltrain.run_folder import RunError, RunFolder
 from skeltrain.sections import Augment, ImageData
@@ -49,6 +49,7 @@ from skeltrain.tasks.probe_seeds import run_probe
 from skeltrain.tasks.registry import Context
 from tests.skeltrain.conftest import AUGMENT, make_dataset, write_tiny
 from tests.skeltrain.test_engine import Cut, curve, same
+from tests.skeltrain.test_use import launch
 
 WORLD = World(torch.device("cpu"))
 NETWORK = Network(preset="vit_micro", patch_size=8, embed_dim=32, depth=2, num_heads=2)
@@ -208,6 +209,24 @@ def test_label_smoothing_and_mixup_are_what_their_papers_say() -> None:
     assert set(mixing(batch)) == {"loss"}
 
 
+def test_two_processes_train_as_one_does(recipe: FinetuneRecipe, tmp_path: Path) -> None:
+    """Drop path apart, which each process draws itself."""
+    short = recipe.model_copy(
+        update={
+            "tuning": Tuning(drop_path=0.0),
+            "optim": OPTIM.model_copy(update={"epochs": 2, "batch": 7}),
+            "log": Log(every=1, tensorboard=False),
+        }
+    )
+    path = tmp_path / "recipe.yaml"
+    path.write_text(to_yaml(short, "two"))
+    run_recipe(short, out=tmp_path / "one")
+    process = launch(path, tmp_path / "two", tmp_path)
+    _, told = process.communicate(timeout=180)
+    assert process.returncode == 0, told
+    assert curve(tmp_path / "two") == pytest.approx(curve(tmp_path / "one"), rel=1e-4)
+
+
 # From scratch
 
 
@@ -221,6 +240,14 @@ def test_from_scratch_no_run_is_needed(tiny_store: Path, tmp_path: Path) -> None
     assert metadata["statistics"]["samples"] == 32
     assert evaluate_run(tmp_path)["test"].metrics == outcome.evaluations["test"].metrics
     assert run_recipe(recipe, out=tmp_path, resume=True).progress.epoch == 25
+    with pytest.raises(RunError, match=r"data\.image_size 16, expected 32"):
+        evaluate_run(tmp_path, [Override(("data", "image_size"), 16)])
+    other = write_tiny(tmp_path / "other.zarr", 30, make_dataset("other"))
+    found = evaluate_run(tmp_path, [Override(("data", "store"), str(other))], tmp_path / "found")
+    assert len(found["test"].predictions["label"]) == 10
+    longer = recipe.model_copy(update={"data": recipe.data.model_copy(update={"store": str(other)})})
+    with pytest.raises(RunError, match="run on other data"):
+        run_recipe(longer, out=tmp_path, resume=True)
 
 
 def test_weights_of_a_file_are_a_start_too(pretrained: Path, tiny_store: Path) -> None:

@@ -182,6 +182,7 @@ def finetune(run: Path, recipe: str, **options: Any) -> None:
     """
     _need_extra()
     from skeltrain.recipe_file import load_recipe
+    from skeltrain.run import run_of
     from skeltrain.tasks.finetune import FinetuneRecipe
     from skeltrain.tasks.finetune_seeds import run_finetuning
     from skeltrain.tasks.probe_report import describe_finetuning
@@ -190,7 +191,7 @@ def finetune(run: Path, recipe: str, **options: Any) -> None:
     flags = {"seeds": list(seeds) if seeds else None, "untrained": options["untrained"] or None}
     chosen = _overrides(options["settings"], () if store is None else (store,), options["device"], **flags)
     loaded = load_recipe(recipe, FinetuneRecipe, chosen)
-    out = options["out"] or (run if run.is_dir() else run.parent) / Path(recipe).stem
+    out = options["out"] or (run_of(run) if run.is_file() else run) / Path(recipe).stem
     report = run_finetuning(loaded, run, out, options["resume"], _log)
     if report is None:
         again = _command() if options["resume"] else f"{_command()} --resume"

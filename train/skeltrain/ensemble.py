@@ -48,7 +48,8 @@ def read_predictions(run: Path) -> Predictions:
     """Read the predictions of a run for its test part; raises `RunError` where there are none."""
     path = RunFolder(run).predictions("test")
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        # opened here, so that it is closed where numpy finds it damaged
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             arrays = {name: kept[name] for name in ("recording", "label", "leaked", "logits")}
     except FileNotFoundError as error:
         raise RunError(

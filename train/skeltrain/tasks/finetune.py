@@ -212,7 +212,8 @@ class Start:
     described
         Family and settings of the encoder (`skeltrain.models.registry`).
     known
-        The checkpoint that says how recordings become images; None from scratch.
+        The checkpoint that says how recordings become images: the pretraining's, or that of a run that goes
+        on or is evaluated; None for a fresh run from scratch.
     account
         What to say of it.
     """
@@ -238,7 +239,7 @@ def find_start(recipe: FinetuneRecipe, context: Context) -> Start:
     if context.checkpoint is not None:
         known = Trained(Path("the checkpoint of the run"), context.checkpoint, context.world)
         described = context.checkpoint["metadata"]["model"]["config"]["encoder"]
-        return Start(build_fresh(described), described, known if named.run else None, "the run's own encoder")
+        return Start(build_fresh(described), described, known, "the run's own encoder")
     if named.run is not None:
         if network is not None or named.weights is not None:
             raise RunError(
@@ -293,7 +294,7 @@ def open_data(recipe: FinetuneRecipe, start: Start, context: Context) -> tuple[L
         wanted, there = getattr(recipe.data, name), getattr(images, name)
         if wanted is not None and wanted != there:
             raise RunError(
-                f"found data.{name} {wanted!r}, expected {there!r}, which the encoder was pretrained with. "
+                f"found data.{name} {wanted!r}, expected {there!r}, which the encoder was trained with. "
                 "Leave it out"
             )
     shared = LabelledData(**recipe.data.model_dump(include=set(LabelledData.model_fields)))
