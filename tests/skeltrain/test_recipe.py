@@ -17,15 +17,19 @@ from skeltrain.recipe_file import (
     load_recipe,
     read_recipe,
     recipe_names,
+    recipe_task,
     recipe_text,
     to_plain,
     to_yaml,
 )
 from skeltrain.sections import Augment
+from skeltrain.tasks.motion_pretrain import MotionData, MotionPretrainRecipe
 from skeltrain.tasks.pretrain import PretrainRecipe
 from skeltrain.tasks.probe import ProbeRecipe
+from skeltrain.tasks.registry import find_task
 
-KINDS: dict[str, type[Recipe]] = {"pretrain": PretrainRecipe, "probe": ProbeRecipe}
+VERBS = {"pretrain": "pretrain", "probe": "probe"}
+"""Tasks with a verb of their own; all others are run by train."""
 
 
 def read(text: str, *overrides: str) -> PretrainRecipe:
@@ -35,10 +39,10 @@ def read(text: str, *overrides: str) -> PretrainRecipe:
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_shipped_recipe_is_valid_and_opens_with_its_command(name: str) -> None:
     text = recipe_text(name)
-    kind = KINDS["probe" if "task: probe" in text else "pretrain"]
-    recipe = load_recipe(name, kind)
+    task = recipe_task(name)
+    recipe = load_recipe(name, find_task(task).recipe)
     assert text.startswith("#")
-    verb = "probe" if kind is ProbeRecipe else "pretrain"
+    verb = VERBS.get(task, "train")
     comment = text[: text.index("task:")]
     assert f"skeltrain {verb} " in comment
     assert name in comment
@@ -67,6 +71,28 @@ def test_the_papers_settings() -> None:
     )
     assert probe.optim.peak_lr == pytest.approx(0.1)
     assert load_recipe("s2i_linprobe_ucla", ProbeRecipe).optim.batch == 32
+
+
+def test_motionberts_settings() -> None:
+    """MB_pretrain.yaml and MB_ft_h36m.yaml; without any setting, data and network are these."""
+    for name, rate, batch, epochs in (
+        ("motionbert_pretrain", 5e-4, 64, 90),
+        ("motionbert_pose3d", 2e-4, 32, 60),
+    ):
+        kind = find_task(recipe_task(name)).recipe
+        recipe, default = load_recipe(name, kind), kind()
+        optim = recipe.optim
+        assert (optim.name, optim.peak_lr, optim.weight_decay) == ("adamw", rate, 0.01)
+        assert (optim.batch, optim.epochs, optim.warmup, optim.betas) == (batch, epochs, 0, (0.9, 0.999))
+        assert (optim.schedule, optim.schedule_by, optim.decay) == ("exponential", "epoch", 0.99)
+        assert recipe.model == default.model
+        assert recipe.loss == default.loss
+        assert recipe.augment == default.augment
+        assert recipe.relative
+    data = load_recipe("motionbert_pretrain", MotionPretrainRecipe).data
+    assert data == MotionData()
+    assert [(c.length, c.stride) for c in (data.depth, data.detected)] == [(243, 81), (81, 27)]
+    assert (data.annotated.length, data.annotated.first, data.only_depth) == (30, True, 30)
 
 
 def test_a_probe_without_any_setting_is_the_papers() -> None:
