@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from skelconv.store.info import Provenance
 from skelconv.store.writer import write_store
 from skelformats.h36m_cameras import CAMERA_TABLE, builtin_cameras, project
 from skelformats.human36m import H36M
-from skelformats.reader import Clip, Column, Confidence, Dataset, Protocol, Track
+from skelformats.reader import Clip, Column, Confidence, Dataset, Protocol, Track, Value
 from skelformats.skeleton import load_skeleton
 
 H36M17 = load_skeleton("h36m17")
@@ -118,7 +119,13 @@ def write_h36m(path: Path, count: int = 4, frames: int = 40, drift: int = -1) ->
         track = Track("0", index(frames), points.astype(np.float32), extras={"detection": detection})
         made = clip(n, frames, track)
         flaw = "drift" if n == drift else ""
-        columns = {"subject": 1, "camera": 54138969, "take": 1, "subaction": 1, "flaw": flaw}
+        columns: dict[str, Value | NDArray[Any]] = {
+            "subject": 1,
+            "camera": 54138969,
+            "take": 1,
+            "subaction": 1,
+            "flaw": flaw,
+        }
         clips.append((f"{n}.cdf", replace(made, columns=columns, tables={"calibration": [camera.row()]})))
     return write(path, dataset, clips, ("detection",))
 

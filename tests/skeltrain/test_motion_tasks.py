@@ -363,7 +363,7 @@ def test_a_checkpoint_lends_its_network_to_other_tasks(posing: Pose3dRecipe, tmp
 
 
 class Nothing(nn.Module):
-    """A network that predicts everybody at the root, with a depth that only the mirrored clip has."""
+    """A network that predicts every joint at the root."""
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         return torch.zeros_like(clips)

@@ -162,7 +162,7 @@ def open_motion(
     else:
         pose = image_points(store, position, store.array(CONFIDENCE)[rows] if _scored(store) else None)
         millimetres = np.full(len(rows), np.nan)
-    seen: NDArray[np.bool_] = (np.isfinite(pose) if kind == "3d" else pose[..., 2:] > 0).all(axis=-1)
+    seen = np.asarray((np.isfinite(pose) if kind == "3d" else pose[..., 2:] > 0).all(axis=-1), np.bool_)
     cut = [clip for at in range(len(table)) for clip in _cut(np.flatnonzero(sequence == at), frame, rules)]
     kept = [clip for clip in cut if _usable(seen[clip], rules)]
     if not kept:
