@@ -12,7 +12,7 @@ MUTATIONS ?= 50000
 ATTACK ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-all pretrain test test-slow fuzz attack lint format bench docs clean
+.PHONY: help setup demo demo-all demo-motion pretrain test test-slow fuzz attack lint format bench docs clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -46,6 +46,20 @@ demo/run%/probe.json:
 
 demo-all: setup  ## every dataset's generated form: written, ingested, verified, drawn; prints one table
 	$(BIN)/python -m tests.demo_all demo/all
+
+demo-motion: setup  ## 3D pose from 2D on generated data: pretrained, fine-tuned, evaluated, predicted (minutes, CPU)
+	rm -rf demo/motion
+	for set in h36m amass posetrack openpose; do \
+	  $(BIN)/skelconv synth $$set demo/motion/raw_$$set --recordings 16 --workers 2 --quiet && \
+	  $(BIN)/skelconv ingest $$set demo/motion/raw_$$set demo/motion/$$set.zarr --quiet || exit; done
+	OMP_NUM_THREADS=2 $(BIN)/skeltrain train motion_small_pretrain --out demo/motion/pretrained \
+	  $(patsubst %,--store demo/motion/%.zarr,h36m amass posetrack)
+	OMP_NUM_THREADS=2 $(BIN)/skeltrain train motion_small_pose3d --store demo/motion/h36m.zarr \
+	  --set init.weights=demo/motion/pretrained --out demo/motion/pose3d
+	$(BIN)/skeltrain evaluate demo/motion/pose3d
+	$(BIN)/skeltrain predict demo/motion/pose3d demo/motion/openpose.zarr demo/motion/poses.zarr --height 1.75
+	$(BIN)/skelconv verify demo/motion/poses.zarr
+	$(BIN)/skelconv view demo/motion/poses.zarr --out demo/motion/poses.html
 
 demo/ntu120.zarr: | setup
 	$(BIN)/skelconv synth ntu120 demo/raw --recordings 480 --seed 0 --workers 2 --overwrite

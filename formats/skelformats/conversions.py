@@ -3,10 +3,11 @@
 Each conversion is a table: for every joint of h36m17 the joints of the other layout whose mean it is. Four
 belong to MotionBERT (``coco2h36m``, ``halpe2h36m`` and ``posetrack2h36m`` of lib/data/dataset_action.py,
 dataset_wild.py and dataset_motion_2d.py, and the order of tools/convert_insta.py for OpenPose's joints);
-that of MPI-INF-3DHP is the list of SPIN and P-STMO with the legs in the order of h36m17. Those of SMPL take
-the nearest joints of the body model, which are not quite Human3.6M's; a regressor and
-the body's vertices give those (``skelconv ingest amass --joints h36m17``). Where no joint of
-the other layout is at the place, the joint is missing: NaN, confidence 0 (MotionBERT has zeros there).
+that of MPI-INF-3DHP is the list of SPIN and P-STMO with the legs in the order of h36m17, that of MPII's 16
+joints what 3d-pose-baseline calls them. Those of SMPL take the nearest joints of the body model, which are
+not quite Human3.6M's; a regressor and the body's vertices give those (``skelconv ingest amass --joints
+h36m17``). Where no joint of the other layout is at the place, the joint is missing: NaN, confidence 0
+(MotionBERT has zeros there).
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ _BELLY_BETWEEN = MappingProxyType({7: (0, 8)})
 def _table(
     root: tuple[str, ...], belly: tuple[str, ...], neck: tuple[str, ...], nose: str, head: tuple[str, ...]
 ) -> Table:
-    return (root, *_LEGS, belly, neck, (nose,), head, *_ARMS)
+    return (root, *_LEGS, belly, neck, (nose,) if nose else (), head, *_ARMS)
 
 
 CONVERSIONS: Mapping[str, Conversion] = MappingProxyType(
@@ -143,6 +144,12 @@ CONVERSIONS: Mapping[str, Conversion] = MappingProxyType(
             Conversion(
                 "mpi28",
                 _table(("pelvis",), ("spine",), ("neck",), "head", ("head_top",)),
+                MappingProxyType({}),
+            ),
+            # as 3d-pose-baseline names the joints of its hourglass (SH_NAMES); there is no nose
+            Conversion(
+                "mpii16",
+                _table(("pelvis",), ("thorax",), ("upper_neck",), "", ("head_top",)),
                 MappingProxyType({}),
             ),
             # joints inside the body, each at the nearest place; Human3.6M's own are regressed from vertices

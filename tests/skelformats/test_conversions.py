@@ -119,6 +119,15 @@ def test_what_is_made_of_a_missing_joint_is_missing(layout: str) -> None:
     assert not lost[..., 1].any()
 
 
+def test_the_hourglass_is_named_as_3d_pose_baseline_does() -> None:
+    """SH_NAMES: thorax is Human3.6M's spine, the upper neck its thorax; there is no nose."""
+    x = poses(16)
+    order = [6, 2, 1, 0, 3, 4, 5, 7, 8, 9, 13, 14, 15, 12, 11, 10]
+    found = to_h36m17("mpii16", x)[0]
+    np.testing.assert_array_equal(np.delete(found, 9, axis=-2), x[..., order, :])
+    assert np.isnan(found[..., 9, :]).all()
+
+
 def test_a_layout_without_a_conversion_is_named() -> None:
     with pytest.raises(UnknownNameError, match="coco17"):
         to_h36m17("coco", np.zeros((17, 2)))

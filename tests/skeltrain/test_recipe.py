@@ -24,6 +24,7 @@ from skeltrain.recipe_file import (
 )
 from skeltrain.sections import Augment
 from skeltrain.tasks.finetune import FinetuneRecipe
+from skeltrain.tasks.motion_pretrain import MotionData, MotionPretrainRecipe
 from skeltrain.tasks.pretrain import PretrainRecipe
 from skeltrain.tasks.probe import ProbeRecipe
 from skeltrain.tasks.registry import find_task
@@ -67,6 +68,28 @@ def test_the_papers_settings() -> None:
     )
     assert probe.optim.peak_lr == pytest.approx(0.1)
     assert load_recipe("s2i_linprobe_ucla", ProbeRecipe).optim.batch == 32
+
+
+def test_motionberts_settings() -> None:
+    """MB_pretrain.yaml and MB_ft_h36m.yaml; without any setting, data and network are these."""
+    for name, rate, batch, epochs in (
+        ("motionbert_pretrain", 5e-4, 64, 90),
+        ("motionbert_pose3d", 2e-4, 32, 60),
+    ):
+        kind = find_task(recipe_task(name)).recipe
+        recipe, default = load_recipe(name, kind), kind()
+        optim = recipe.optim
+        assert (optim.name, optim.peak_lr, optim.weight_decay) == ("adamw", rate, 0.01)
+        assert (optim.batch, optim.epochs, optim.warmup, optim.betas) == (batch, epochs, 0, (0.9, 0.999))
+        assert (optim.schedule, optim.schedule_by, optim.decay) == ("exponential", "epoch", 0.99)
+        assert recipe.model == default.model
+        assert recipe.loss == default.loss
+        assert recipe.augment == default.augment
+        assert recipe.relative
+    data = load_recipe("motionbert_pretrain", MotionPretrainRecipe).data
+    assert data == MotionData()
+    assert [(c.length, c.stride) for c in (data.depth, data.detected)] == [(243, 81), (81, 27)]
+    assert (data.annotated.length, data.annotated.first, data.only_depth) == (30, True, 30)
 
 
 def test_a_probe_without_any_setting_is_the_papers() -> None:

@@ -229,12 +229,17 @@ def _parse(text: str, where: str) -> tuple[yaml.Node | None, dict[str, Any]]:
     return root, values
 
 
+_VERBS = ("pretrain", "probe")
+"""Tasks that have a verb of their own; `skeltrain train` runs every task."""
+
+
 def _check_task(values: Mapping[str, Any], kind: type[Recipe], where: str) -> None:
     wanted = kind.model_fields["task"].default if "task" in kind.model_fields else None
     found = values.get("task", wanted)
     if found != wanted:
+        verb = found if found in _VERBS else "train"
         raise RecipeError(
-            f"{where}: found a recipe of task {found!r}, expected {wanted!r}. Run it with `skeltrain {found}`"
+            f"{where}: found a recipe of task {found!r}, expected {wanted!r}. Run it with `skeltrain {verb}`"
         )
 
 

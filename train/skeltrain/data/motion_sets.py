@@ -162,15 +162,15 @@ def open_motion(
     else:
         pose = image_points(store, position, store.array(CONFIDENCE)[rows] if _scored(store) else None)
         millimetres = np.full(len(rows), np.nan)
-    seen = np.isfinite(pose).all(axis=-1) if kind == "3d" else pose[..., 2] > 0
+    seen = np.asarray((np.isfinite(pose) if kind == "3d" else pose[..., 2:] > 0).all(axis=-1), np.bool_)
     cut = [clip for at in range(len(table)) for clip in _cut(np.flatnonzero(sequence == at), frame, rules)]
     kept = [clip for clip in cut if _usable(seen[clip], rules)]
     if not kept:
         longest = int(table["length"].max())
         raise DataError(
             f"{store.path}: found no clip of {rules.length} frames with enough joints seen among {len(cut)} "
-            f"(the longest sequence has {longest} frames), expected at least one. Set data's length, "
-            f"stretch, seen and root for stores of this kind ({kind})"
+            f"(the longest sequence has {longest} frames), expected at least one. Set length, stretch, "
+            f"seen and root of the data of this kind ({kind})"
         )
     return MotionSet(
         kind=kind,
