@@ -152,7 +152,8 @@ def retrieval(source: Source, model: nn.Module) -> Evaluation:
     """`evaluate_retrieval` in every direction, ``<query>-<gallery>/<protocol>/<figure>``, and what a random
     choice would give, ``chance/<figure>``.
 
-    A figure that does not exist is left out: the gallery ``apart`` of a query may be empty.
+    Figures that do not exist are left out: those of ``apart`` where the store does not know its frame rate,
+    or where nothing is left of the gallery.
     """
     recipe, settings = source.recipe, source.recipe.evaluation
     index = source.whole(source.part("test"))
@@ -166,7 +167,8 @@ def retrieval(source: Source, model: nn.Module) -> Evaluation:
             name: Embedded(embedding, source.poses(rows), *source.places(rows))
             for name, embedding in theirs.items()
         }
-    window = round(settings.apart * (source.pairs.rate or 0.0))
+    rate = source.pairs.rate
+    window = round(settings.apart * rate) if rate else 0
     metrics = {"frames": float(len(index)), "chance/exact index at 1": 1 / len(index)}
     shuffled = _shuffled(len(index), recipe.seed).to(pose.device)
     for name, error in ERRORS.items():
@@ -176,7 +178,11 @@ def retrieval(source: Source, model: nn.Module) -> Evaluation:
         test = Embedded(found[other], pose, *place)
         gallery = None if train is None else train[other]
         figures = evaluate_retrieval(found[one], test, ERRORS, window, gallery)
-        metrics |= {f"{one}-{other}/{k}": v for k, v in figures.items() if np.isfinite(v)}
+        metrics |= {
+            f"{one}-{other}/{key}": value
+            for key, value in figures.items()
+            if np.isfinite(value) and (rate or not key.startswith("apart/"))
+        }
         best = retrieve(found[one], found[other], 1).indices[:, 0]
         predictions[f"{one}-{other}"] = best.cpu().numpy()
     return Evaluation(metrics, predictions)
