@@ -49,7 +49,7 @@ demo-all: setup  ## every dataset's generated form: written, ingested, verified,
 
 demo-motion: setup  ## 3D pose from 2D on generated data: pretrained, fine-tuned, evaluated, predicted (minutes, CPU)
 	rm -rf demo/motion
-	for set in h36m amass posetrack openpose; do \
+	for set in h36m amass posetrack alphapose; do \
 	  $(BIN)/skelconv synth $$set demo/motion/raw_$$set --recordings 16 --workers 2 --quiet && \
 	  $(BIN)/skelconv ingest $$set demo/motion/raw_$$set demo/motion/$$set.zarr --quiet || exit; done
 	OMP_NUM_THREADS=2 $(BIN)/skeltrain train motion_small_pretrain --out demo/motion/pretrained \
@@ -57,7 +57,7 @@ demo-motion: setup  ## 3D pose from 2D on generated data: pretrained, fine-tuned
 	OMP_NUM_THREADS=2 $(BIN)/skeltrain train motion_small_pose3d --store demo/motion/h36m.zarr \
 	  --set init.weights=demo/motion/pretrained --out demo/motion/pose3d
 	$(BIN)/skeltrain evaluate demo/motion/pose3d
-	$(BIN)/skeltrain predict demo/motion/pose3d demo/motion/openpose.zarr demo/motion/poses.zarr --height 1.75
+	$(BIN)/skeltrain predict demo/motion/pose3d demo/motion/alphapose.zarr demo/motion/poses.zarr --height 1.75
 	$(BIN)/skelconv verify demo/motion/poses.zarr
 	$(BIN)/skelconv view demo/motion/poses.zarr --out demo/motion/poses.html
 
