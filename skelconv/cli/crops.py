@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -34,17 +35,7 @@ FOLDER = click.Path(path_type=Path)
 )
 @click.option("--overwrite", is_flag=True, help="Replace OUT, or unfinished crops of other pictures.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def crops(
-    store: Path,
-    images: Path,
-    out: Path,
-    pattern: str,
-    every: int,
-    pixels: str | None,
-    workers: int | None,
-    overwrite: bool,
-    quiet: bool,
-) -> int:
+def crops(store: Path, images: Path, out: Path, pattern: str, quiet: bool, **options: Any) -> int:
     """Cut every person of STORE out of the pictures below IMAGES into OUT, 192 x 256 pixels, with the poses.
 
     Interrupted or killed, the same command goes on where it stopped.
@@ -60,15 +51,16 @@ def crops(
     from skelconv.store.store import open_store
 
     opened = open_store(store)
+    every, workers = options["every"], options["workers"]
     total = sum(-(-length // every) for length in opened.array("length").tolist())
     try:
         with (
             open_executor(default_workers() if workers is None else workers) as executor,
             progress(total, "frames", 0, quiet) as advance,
         ):
-            summary = write_crops(
-                opened, ImageFolder(images, pattern), out, every, pixels, executor, overwrite, advance
-            )
+            frames = ImageFolder(images, pattern)
+            pixels, overwrite = options["pixels"], options["overwrite"]
+            summary = write_crops(opened, frames, out, every, pixels, executor, overwrite, advance)
     except KeyboardInterrupt:
         raise RunInterruptedError(
             "Interrupted. What was written is kept; to go on, run the same command again:\n"
