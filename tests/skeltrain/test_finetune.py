@@ -209,6 +209,7 @@ def test_label_smoothing_and_mixup_are_what_their_papers_say() -> None:
     assert set(mixing(batch)) == {"loss"}
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does(recipe: FinetuneRecipe, tmp_path: Path) -> None:
     """Drop path apart, which each process draws itself."""
     short = recipe.model_copy(

@@ -66,6 +66,7 @@ def test_killed_and_resumed_it_is_the_same_bit_for_bit(
     assert same(started.state_dict(), load_backbone(cut).state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["diffmae", "features"])
 def test_two_processes_train_as_one_does(tiny_recipe: PretrainRecipe, tmp_path: Path, name: str) -> None:
     """Masks, noise, diffusion steps and the teacher's average are those of the whole step."""

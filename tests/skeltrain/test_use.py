@@ -199,7 +199,7 @@ def test_a_launch_beside_files_called_like_our_folders(tiny_recipe: PretrainReci
     assert single.returncode == 0, single.stderr
 
 
-@pytest.mark.parametrize("batch", [32, 8])
+@pytest.mark.parametrize("batch", [32, pytest.param(8, marks=pytest.mark.slow)])
 def test_two_processes_hear_a_request_to_stop(
     tiny_recipe: PretrainRecipe, tmp_path: Path, batch: int
 ) -> None:
