@@ -2,8 +2,8 @@
 
     python benchmarks/ntu_parse.py [FOLDER]
 
-Measures in one run, on the .skeleton files of FOLDER (default: ../shared/data/ntu, where it exists) and on
-generated ones, each figure the best of several passes with the files in the page cache:
+Measures in one run, on the .skeleton files of FOLDER (default: real samples that lie beside the project,
+if any) and on generated ones, each figure the best of several passes with the files in the page cache:
 
 - a dict parser: the straightforward reader that goes through the file line by line, in the manner of the
   published MATLAB and Python readers, written here from the grammar;

@@ -2,7 +2,7 @@
 
     python benchmarks/pku_parse.py [FILE]
 
-Measures in one run, on FILE (default: ../shared/data/pku/A10N08-L.txt, where it exists) and on a generated
+Measures in one run, on FILE (default: a real sample beside the project, if any) and on a generated
 video, each figure the best of several passes with the file in the page cache: `parse_frames`, the whole
 `Reader.read`, `numpy.loadtxt`, and splitting the text into words for `numpy.array`, as published readers do.
 """

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from skelconv.store.publish import remove
-from tests.attack.common import files, ingest_words, need, raw_files, run, start
+from tests.attack.commands import files, ingest_words, need, raw_files, run, start
 from tests.attack.registry import Outcome, attack
 
 KILLS = 8

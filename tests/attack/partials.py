@@ -7,7 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
-from tests.attack.common import files, ingest_words, need, raw_files, run, start
+from tests.attack.commands import files, ingest_words, need, raw_files, run, start
 from tests.attack.registry import Outcome, attack
 
 DAMAGES = 24

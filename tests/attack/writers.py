@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.attack.common import files, ingest_words, need, raw_files, run, start
+from tests.attack.commands import files, ingest_words, need, raw_files, run, start
 from tests.attack.registry import Outcome, attack
 
 DELAYS = 100

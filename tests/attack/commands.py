@@ -19,7 +19,7 @@ from tests.skelconv.raw_ucla import write_raw
 TIMEOUT = 300
 _PRELOAD = (
     "skelconv.cli.main", "skelconv.ingest.ingest", "skelconv.derive", "skelconv.export", "skelconv.s2i.write",
-    "skelconv.synth", "skelconv.verify", "tests.attack.common",
+    "skelconv.synth", "skelconv.verify", "tests.attack.commands",
 )  # fmt: skip
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(list(_PRELOAD))
