@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,21 +60,17 @@ RESUME = click.option("--resume", is_flag=True, help="Continue the run in that f
 RUN = click.argument("run", type=click.Path(path_type=Path))
 
 
+def _run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of every verb that runs a recipe."""
+    for option in (RESUME, OUT, DEVICE, SET, STORE):
+        command = option(command)
+    return command
+
+
 @cli.command(short_help="Train as a recipe of any task says.")
 @click.argument("recipe")
-@STORE
-@SET
-@DEVICE
-@OUT
-@RESUME
-def train(
-    recipe: str,
-    stores: tuple[Path, ...],
-    settings: tuple[str, ...],
-    device: str | None,
-    out: Path | None,
-    resume: bool,
-) -> None:
+@_run_options
+def train(recipe: str, **options: Any) -> None:
     """Train as RECIPE says: a shipped recipe or a YAML file, of any task that is installed.
 
     Ctrl-C finishes the step, saves, and says how to go on. With several cards or machines, start the same
@@ -85,24 +82,13 @@ def train(
         skeltrain train my.yaml --store a.zarr --store b.zarr --set optim.epochs=400
         skeltrain train my.yaml --store a.zarr --store b.zarr --resume
     """
-    _train(recipe, [], stores, settings, device, out, resume)
+    _train(recipe, **options)
 
 
 @cli.command(short_help="Pretrain a model as a recipe says.")
 @click.argument("recipe")
-@STORE
-@SET
-@DEVICE
-@OUT
-@RESUME
-def pretrain(
-    recipe: str,
-    stores: tuple[Path, ...],
-    settings: tuple[str, ...],
-    device: str | None,
-    out: Path | None,
-    resume: bool,
-) -> None:
+@_run_options
+def pretrain(recipe: str, **options: Any) -> None:
     """Pretrain a masked autoencoder. RECIPE is a shipped recipe, a YAML file, or auto to have one chosen.
 
     Ctrl-C finishes the step, saves, and says how to go on. With several cards or machines, start the same
@@ -115,8 +101,9 @@ def pretrain(
         skeltrain pretrain my.yaml --store out.zarr --set optim.epochs=400 --set precision=bf16
         skeltrain pretrain demo --store demo/ntu.zarr --out demo/run --resume
     """
-    recipe, chosen = _choose(recipe, "pretrain", stores[0] if stores else None, device)
-    _train(recipe, chosen, stores, settings, device, out, resume, "pretrain")
+    stores = options["stores"]
+    recipe, chosen = _choose(recipe, "pretrain", stores[0] if stores else None, options["device"])
+    _train(recipe, chosen, "pretrain", **options)
 
 
 @cli.command(short_help="Train a linear classifier on a frozen pretrained encoder.")
@@ -369,26 +356,19 @@ def _need_extra() -> None:
         need(package, "train")
 
 
-def _train(
-    recipe: str,
-    chosen: list[Any],
-    stores: tuple[Path, ...],
-    settings: tuple[str, ...],
-    device: str | None,
-    out: Path | None,
-    resume: bool,
-    only: str | None = None,
-) -> None:
-    """Run a recipe of a task; with ``only``, of that task and no other."""
+def _train(recipe: str, chosen: Sequence[Any] = (), only: str | None = None, **options: Any) -> None:
+    """Run a recipe of a task with the options of `_run_options`; with ``only``, of that task and no other."""
     _need_extra()
     from skeltrain.recipe_file import load_recipe, recipe_task
     from skeltrain.run import run_recipe
     from skeltrain.tasks.registry import find_task
 
     task = find_task(only or recipe_task(recipe))
-    loaded = load_recipe(recipe, task.recipe, [*chosen, *_overrides(settings, stores, device)])
-    folder = out if out is not None else Path("runs") / Path(recipe).stem
-    _conclude(run_recipe(loaded, task.build, folder, resume, f"made by: {_command()}", _log), folder)
+    overrides = _overrides(options["settings"], options["stores"], options["device"])
+    loaded = load_recipe(recipe, task.recipe, [*chosen, *overrides])
+    folder = options["out"] if options["out"] is not None else Path("runs") / Path(recipe).stem
+    heading = f"made by: {_command()}"
+    _conclude(run_recipe(loaded, task.build, folder, options["resume"], heading, _log), folder)
 
 
 def _choose(recipe: str, task: str, store: Path | None, device: str | None) -> tuple[str, list[Any]]:
