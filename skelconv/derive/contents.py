@@ -44,6 +44,7 @@ def stored_dataset(store: Store) -> Dataset:
         extras=tuple(_extra(store, name) for name in info.extras),
         tables=tuple(_side_table(store, name, text) for name, text in info.tables.items()),
         cleaning=default_chain(info.dataset),
+        generated=info.dataset.generated,
     )
 
 

@@ -191,6 +191,7 @@ def _schema_union(parts: Sequence[_Part], classes: tuple[str, ...]) -> tuple[Dat
         citation=_joined(described, "citation"),
         homepage=_joined(described, "homepage"),
         missing=_joined(described, "missing"),
+        generated=_joined(described, "generated"),
         name="+".join(sorted({part for name in names for part in name.split("+")})),
         frame_rate=rates.pop() if len(rates) == 1 else None,
         classes=classes,
@@ -210,10 +211,10 @@ def _schema_union(parts: Sequence[_Part], classes: tuple[str, ...]) -> tuple[Dat
 
 def _joined(described: Sequence[Dataset], field: str) -> str:
     """Return the one text, or each with its dataset's name."""
-    texts = {dataset.name: str(getattr(dataset, field)) for dataset in described}
-    if len(set(texts.values())) == 1:
-        return next(iter(texts.values()))
-    return "; ".join(f"{name}: {text}" for name, text in texts.items())
+    texts = dict.fromkeys((dataset.name, str(getattr(dataset, field))) for dataset in described)
+    if len({text for _, text in texts}) == 1:
+        return next(text for _, text in texts)
+    return "; ".join(f"{name}: {text}" for name, text in texts if text)
 
 
 def _axis_map(described: Sequence[Dataset]) -> AxisMap:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from skelconv.ingest.generated import as_generated, generated_by
 from skelconv.store import schema
 from skelconv.store.digest import plan_digest
 from skelconv.store.text import printable
@@ -43,7 +44,8 @@ class IngestPlan:
     """
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dataset_info", self.reader.dataset_of(self.root, self.options))
+        dataset, how = self.reader.dataset_of(self.root, self.options), generated_by(self.root)
+        object.__setattr__(self, "dataset_info", as_generated(dataset, how) if how else dataset)
         object.__setattr__(self, "digest", plan_digest(self.sources, self.settings()))
         object.__setattr__(self, "stamps", tuple(map(self.stamp, self.sources)))
 
@@ -71,6 +73,8 @@ class IngestPlan:
             "shard_frames": self.shard_frames,
             "precision": self.precision,
             "limit": self.limit,
+            # a plan of recordings keeps the digest that it had before there was such a key
+            **({"generated": how} if (how := self.dataset_info.generated) else {}),
         }
 
     @property

@@ -58,8 +58,9 @@ def describe(store: Store) -> str:
     dataset, made = facts["dataset"], facts["provenance"]
     rows = [
         ("dataset", f"{dataset['title']} ({dataset['name']})"),
+        *((("generated", dataset["generated"]),) if "generated" in dataset else ()),
         ("licence", dataset["licence"]),
-        ("cite", dataset["citation"]),
+        *((("cite", dataset["citation"]),) if dataset["citation"] else ()),
         ("skeleton", f"{facts['skeleton']['name']}, {facts['skeleton']['joints']} joints"),
         ("axes", f"{facts['axes']}; {facts['unit']}"),
         ("recordings", f"{facts['recordings']:,}" + _also_empty(facts["empty"])),

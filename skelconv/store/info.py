@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from skelconv.store.schema import FORMAT_VERSION
 from skelformats.errors import SkelconvError
@@ -28,6 +35,7 @@ class DatasetInfo(_Part):
     """Where the data comes from and under what terms, and the cleaning chain that it is published with.
 
     ``cleaning`` is empty in stores that do not name one (`skelconv.clean.default_chain` knows theirs).
+    ``generated`` says how the raw files were generated; empty for recordings of people.
     """
 
     name: str
@@ -36,6 +44,13 @@ class DatasetInfo(_Part):
     citation: str
     homepage: str
     cleaning: str = ""
+    generated: str = ""
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_said(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # a store of recordings keeps the bytes that it had before there was such a key
+        plain: dict[str, Any] = serialise(self)
+        return plain if self.generated else {key: plain[key] for key in plain if key != "generated"}
 
 
 class AxesInfo(_Part):
@@ -188,6 +203,7 @@ class StoreInfo(_Part):
                 citation=dataset.citation,
                 homepage=dataset.homepage,
                 cleaning=dataset.cleaning,
+                generated=dataset.generated,
             ),
             skeleton=skeleton.to_dict(),
             unit=dataset.unit,

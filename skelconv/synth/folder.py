@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from skelconv.extras import need
 from skelconv.ingest.executors import open_executor
+from skelconv.ingest.generated import MARKER
 from skelconv.store.publish import remove
 from skelconv.synth import (
     alphapose,
@@ -35,9 +36,6 @@ from skelconv.synth import (
 )
 from skelconv.synth.truth import GroundTruth, Settings, SynthError
 from skelformats.errors import UnknownNameError
-
-MARKER = "SYNTHETIC.txt"
-"""Written into every generated folder: says that nothing in it was recorded, and how it was made."""
 
 _BATCH = 30
 """Recordings that a worker makes at a time: whole takes, whose three cameras share their motion."""

@@ -258,6 +258,7 @@ def described(store: Store, height: float | None) -> Dataset:
         licence=about.licence,
         citation=about.citation,
         homepage=about.homepage,
+        generated=about.generated,
         frame_rate=store.info.frame_rate,
         classes=store.info.classes,
         columns=(),
