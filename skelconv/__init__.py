@@ -5,16 +5,34 @@
 >>> store.to_frame().groupby("label").length.describe()  # doctest: +SKIP
 """
 
+from __future__ import annotations
+
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-from skelconv.store.recording import Recording, Sequence
-from skelconv.store.store import Store, open_store
-from skelformats.errors import FormatError, SkelconvError, UnknownNameError
-from skelformats.skeleton import Skeleton, load_skeleton
+if TYPE_CHECKING:
+    from skelconv.store.recording import Recording, Sequence
+    from skelconv.store.store import Store, open_store
+    from skelformats.errors import FormatError, SkelconvError, UnknownNameError
+    from skelformats.skeleton import Skeleton, load_skeleton
 
-open = open_store
+    open = open_store
+    __version__: str
 
-__version__ = version("skelconv")
+_WHERE = {
+    "FormatError": "skelformats.errors:FormatError",
+    "Recording": "skelconv.store.recording:Recording",
+    "Sequence": "skelconv.store.recording:Sequence",
+    "SkelconvError": "skelformats.errors:SkelconvError",
+    "Skeleton": "skelformats.skeleton:Skeleton",
+    "Store": "skelconv.store.store:Store",
+    "UnknownNameError": "skelformats.errors:UnknownNameError",
+    "load_skeleton": "skelformats.skeleton:load_skeleton",
+    "open": "skelconv.store.store:open_store",
+}
+"""Where the names of this package stand. They are imported on first use: pandas and zarr take a second."""
+
 __all__ = [
     "FormatError",
     "Recording",
@@ -27,3 +45,19 @@ __all__ = [
     "load_skeleton",
     "open",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        found: Any = version("skelconv")
+    elif name in _WHERE:
+        module, _, attribute = _WHERE[name].partition(":")
+        found = getattr(import_module(module), attribute)
+    else:
+        raise AttributeError(f"module 'skelconv' has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

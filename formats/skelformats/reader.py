@@ -131,8 +131,8 @@ class Dataset:
     ``unit`` and ``axes`` describe the canonical values that the store holds, ``axis_map`` how they came
     from the raw ones. ``missing`` says in words how the source marks a missing joint. ``cleaning`` names the
     cleaning chain that the dataset is published with (docs/cleaning.md), ``metric`` where there is none: only
-    the translation to the first pose. ``generated`` says how the files were generated, where nobody was recorded;
-    ingest fills it in.
+    the translation to the first pose. ``generated`` says how the files were generated, where nobody was
+    recorded; ingest fills it in.
     """
 
     name: str

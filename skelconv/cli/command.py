@@ -10,13 +10,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 from click.shell_completion import get_completion_class
-from tqdm import tqdm
 
 from skelformats.errors import SkelconvError
 
@@ -35,6 +35,35 @@ class NaturalOrderGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the verbs as they were added."""
         return list(self.commands)
+
+
+class LazyGroup(NaturalOrderGroup):
+    """A group whose verbs are imported when they are used, so that ``--help`` is there at once.
+
+    ``verbs`` has the module of each verb, where it stands under the verb's name, and its line in the help.
+    """
+
+    def __init__(self, *args: Any, verbs: Mapping[str, tuple[str, str]] = {}, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.verbs = dict(verbs)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs as they stand in the table, then those that were added."""
+        return [*self.verbs, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a verb."""
+        if cmd_name in self.verbs:
+            command: click.Command = getattr(import_module(self.verbs[cmd_name][0]), cmd_name)
+            return command
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of verbs without importing them."""
+        rows = [(name, line) for name, (_, line) in self.verbs.items()]
+        rows += [(name, command.get_short_help_str(99)) for name, command in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 def run(cli: click.Command, args: list[str] | None = None) -> NoReturn:
@@ -73,6 +102,8 @@ def progress(
         yield lambda steps, size: None
         return
     if sys.stderr.isatty():
+        from tqdm import tqdm
+
         with tqdm(total=total_bytes, unit="B", unit_scale=True, file=sys.stderr) as bar:
             done = 0
 

@@ -10,15 +10,14 @@ from typing import Any
 import click
 
 from skelconv.cli.command import DONE, PROBLEMS, RunInterruptedError, progress
+from skelconv.cli.paths import PATH, STORE
 from skelconv.ingest.executors import default_workers, open_executor
-
-FOLDER = click.Path(path_type=Path)
 
 
 @click.command(short_help="Cut people out of pictures.")
-@click.argument("store", type=FOLDER)
-@click.argument("images", type=FOLDER)
-@click.argument("out", type=FOLDER)
+@click.argument("store", type=STORE)
+@click.argument("images", type=PATH)
+@click.argument("out", type=PATH)
 @click.option(
     "--pattern",
     default="{recording}/{frame:06d}.jpg",
@@ -35,7 +34,7 @@ FOLDER = click.Path(path_type=Path)
 )
 @click.option("--overwrite", is_flag=True, help="Replace OUT, or unfinished crops of other pictures.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def crops(store: Path, images: Path, out: Path, pattern: str, quiet: bool, **options: Any) -> int:
+def crops(store: Path | str, images: Path, out: Path, pattern: str, quiet: bool, **options: Any) -> int:
     """Cut every person of STORE out of the pictures below IMAGES into OUT, 192 x 256 pixels, with the poses.
 
     Interrupted or killed, the same command goes on where it stopped.

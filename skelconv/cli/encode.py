@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skelconv.cli.command import DONE, PROBLEMS, progress
+from skelconv.cli.paths import PATH, STORE
 from skelconv.ingest.executors import default_workers
 
 if TYPE_CHECKING:
     from skelconv.s2i.options import EncodeOptions
 
-FOLDER = click.Path(path_type=Path)
-
 
 @click.command(short_help="Encode skeletons as images.")
-@click.argument("store", type=FOLDER, required=False)
-@click.argument("out", type=FOLDER, required=False)
+@click.argument("store", type=STORE, required=False)
+@click.argument("out", type=PATH, required=False)
 @click.option(
     "--format", "layout", metavar="LAYOUT", help="Joint layout to encode in.  [default: the store's]"
 )
@@ -45,12 +44,12 @@ FOLDER = click.Path(path_type=Path)
 )
 @click.option("--align-corners", is_flag=True, help="Put the first and last frame on the image's edge rows.")
 @click.option("--threads", type=click.IntRange(1), help="Threads that encode.  [default: one a processor]")
-@click.option("--png", type=FOLDER, help="Also write the first images as PNG into this folder.")
+@click.option("--png", type=PATH, help="Also write the first images as PNG into this folder.")
 @click.option("--png-limit", type=click.IntRange(1), default=20, show_default=True, help="How many PNG.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def s2i(
-    store: Path | None,
+    store: Path | str | None,
     out: Path | None,
     layout: str | None,
     size: int,
@@ -94,7 +93,7 @@ def s2i(
 
 
 def _encode(
-    store: Path,
+    store: Path | str,
     out: Path,
     options: EncodeOptions,
     png: Path | None,

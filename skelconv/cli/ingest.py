@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from skelconv import __version__
 from skelconv.cli.command import (
     DONE,
     PROBLEMS,
@@ -20,13 +19,10 @@ from skelconv.cli.command import (
     progress,
     stop_signals,
 )
+from skelconv.cli.paths import PATH
 from skelconv.ingest.executors import default_workers, open_executor
 from skelconv.store.schema import SHARD_FRAMES
 from skelformats.reader import Option, Reader, find_reader, usable_readers
-
-TOOL = f"skelconv {__version__}"
-
-FOLDER = click.Path(path_type=Path)
 
 
 @click.command(short_help="List the datasets that can be ingested.")
@@ -80,8 +76,8 @@ def _ingest_command(reader: Reader) -> click.Command:
     """Make ``skelconv ingest <dataset>`` with the options that its reader offers."""
     dataset = reader.dataset
     params: list[click.Parameter] = [
-        click.Argument(["raw"], type=FOLDER),
-        click.Argument(["out"], type=FOLDER),
+        click.Argument(["raw"], type=PATH),
+        click.Argument(["out"], type=PATH),
         *(_reader_option(option) for option in dataset.options),
     ]
     if dataset.extras:
@@ -111,7 +107,7 @@ def _reader_option(option: Option) -> click.Option:
         return click.Option([flag, option.name], is_flag=True, default=option.default, help=option.help)
     kind: Any = click.Choice(option.choices) if option.choices else option.type
     if option.type is Path:
-        kind = FOLDER
+        kind = PATH
     return click.Option(
         [flag, option.name], type=kind, default=option.default, help=option.help, show_default=True
     )
@@ -161,12 +157,20 @@ class _Asked:
 
 
 def _ingest(reader: Reader, raw: Path, out: Path, extras: tuple[str, ...] = (), **options: Any) -> int:
+    from skelconv import __version__
     from skelconv.ingest.ingest import ingest as carry_out
     from skelconv.ingest.plan import make_plan
 
     asked = _Asked(**{field.name: options.pop(field.name) for field in fields(_Asked)})
     plan = make_plan(
-        reader.name, raw.resolve(), TOOL, extras, options, asked.limit, asked.shard_frames, asked.precision
+        reader.name,
+        raw.resolve(),
+        f"skelconv {__version__}",
+        extras,
+        options,
+        asked.limit,
+        asked.shard_frames,
+        asked.precision,
     )
     if asked.dry_run:
         click.echo(plan.describe(out))

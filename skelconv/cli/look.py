@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-FILE = click.Path(path_type=Path)
+from skelconv.cli.paths import PATH, STORE
 
 
 @click.command(short_help="A picture, animation or page of one recording.")
-@click.argument("store", type=FILE)
+@click.argument("store", type=STORE)
 @click.option("--sequence", "name", help="Sequence, recording or S2I sample.  [default: the first]")
-@click.option("--out", type=FILE, required=True, help="File to write: .png, .gif or .html.")
-def view(store: Path, name: str | None, out: Path) -> None:
+@click.option("--out", type=PATH, required=True, help="File to write: .png, .gif or .html.")
+def view(store: Path | str, name: str | None, out: Path) -> None:
     """Show a recording with everyone in it, or one sequence, or an encoded image.
 
     \b
@@ -28,12 +28,12 @@ def view(store: Path, name: str | None, out: Path) -> None:
 
 
 @click.command(short_help="One page about a store, its images and its runs.")
-@click.argument("store", type=FILE)
-@click.option("--s2i", type=FILE, help="S2I store made from it: images by class.")
-@click.option("--run", "runs", type=FILE, multiple=True, help="Run folder of skeltrain; may be repeated.")
+@click.argument("store", type=STORE)
+@click.option("--s2i", type=PATH, help="S2I store made from it: images by class.")
+@click.option("--run", "runs", type=PATH, multiple=True, help="Run folder of skeltrain; may be repeated.")
 @click.option("--title", default="", help="Heading of the page.")
-@click.option("--out", type=FILE, required=True, help="HTML file to write.")
-def report(store: Path, s2i: Path | None, runs: tuple[Path, ...], title: str, out: Path) -> None:
+@click.option("--out", type=PATH, required=True, help="HTML file to write.")
+def report(store: Path | str, s2i: Path | None, runs: tuple[Path, ...], title: str, out: Path) -> None:
     """Write a self-contained page: table, lengths, labels, one moving skeleton, images, losses, accuracies.
 
     \b

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import click
 
-from skelconv import __version__
-from skelconv.cli.command import NaturalOrderGroup, completion_command, run
-from skelconv.cli.crops import crops
-from skelconv.cli.encode import s2i
-from skelconv.cli.ingest import datasets, ingest, skeletons
-from skelconv.cli.look import report, view
-from skelconv.cli.out import export, merge, remap
-from skelconv.cli.stores import clean, info, verify
-from skelconv.cli.synth import synth
+from skelconv.cli.command import LazyGroup, completion_command, run
+
+VERBS = {
+    "datasets": ("skelconv.cli.ingest", "List the datasets that can be ingested."),
+    "synth": ("skelconv.cli.synth", "Generate raw files of a dataset."),
+    "ingest": ("skelconv.cli.ingest", "Raw files of a dataset to a store."),
+    "info": ("skelconv.cli.stores", "What a store holds."),
+    "verify": ("skelconv.cli.stores", "Check that a store is whole, byte by byte."),
+    "clean": ("skelconv.cli.stores", "Run a published cleaning chain over a store."),
+    "skeletons": ("skelconv.cli.ingest", "List the joint layouts that --format takes."),
+    "remap": ("skelconv.cli.out", "Carry the joints to another layout, by name."),
+    "merge": ("skelconv.cli.out", "Merge stores of one joint layout into one."),
+    "export": ("skelconv.cli.out", "Write the files that other projects read."),
+    "s2i": ("skelconv.cli.encode", "Encode skeletons as images."),
+    "crops": ("skelconv.cli.crops", "Cut people out of pictures."),
+    "view": ("skelconv.cli.look", "A picture, animation or page of one recording."),
+    "report": ("skelconv.cli.look", "One page about a store, its images and its runs."),
+}
+"""The module of each verb, and its line in the help; they are imported when they are used."""
 
 
-@click.group(cls=NaturalOrderGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="skelconv")
+@click.group(cls=LazyGroup, verbs=VERBS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="skelconv", prog_name="skelconv")
 def cli() -> None:
     """Human skeleton datasets: raw files to one zarr store, and from there to anything.
 
@@ -28,26 +38,9 @@ def cli() -> None:
     """
 
 
-for verb in (
-    datasets,
-    synth,
-    ingest,
-    info,
-    verify,
-    clean,
-    skeletons,
-    remap,
-    merge,
-    export,
-    s2i,
-    crops,
-    view,
-    report,
-):
-    cli.add_command(verb)
 cli.add_command(completion_command("skelconv"))
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Entry point of the console script, and of ``python -m skelconv``."""
     run(cli)

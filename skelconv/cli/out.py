@@ -7,16 +7,15 @@ from pathlib import Path
 import click
 
 from skelconv.cli.command import DONE, PROBLEMS
-
-FOLDER = click.Path(path_type=Path)
+from skelconv.cli.paths import PATH, STORE
 
 
 @click.command(short_help="Merge stores of one joint layout into one.")
-@click.argument("out", type=FOLDER)
-@click.argument("stores", nargs=-1, required=True)
+@click.argument("out", type=PATH)
+@click.argument("stores", type=STORE, nargs=-1, required=True)
 @click.option("--prefix", is_flag=True, help="Put the dataset's name in front of every recording's.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
-def merge(out: Path, stores: tuple[str, ...], prefix: bool, overwrite: bool) -> None:
+def merge(out: Path, stores: tuple[Path | str, ...], prefix: bool, overwrite: bool) -> None:
     """Write the sequences of all STORES as one store, OUT; their order does not matter.
 
     Classes, columns and side tables are united by name. Layout, axes and unit must be the same: `skelconv
@@ -36,11 +35,11 @@ def merge(out: Path, stores: tuple[str, ...], prefix: bool, overwrite: bool) -> 
 
 
 @click.command(short_help="Carry the joints to another layout, by name.")
-@click.argument("store")
-@click.argument("out", type=FOLDER)
+@click.argument("store", type=STORE)
+@click.argument("out", type=PATH)
 @click.option("--format", "layout", metavar="LAYOUT", required=True, help="Joint layout to carry them to.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
-def remap(store: str, out: Path, layout: str, overwrite: bool) -> None:
+def remap(store: Path | str, out: Path, layout: str, overwrite: bool) -> None:
     """Write STORE in another joint layout as OUT: each joint is the one of that name.
 
     \b
@@ -55,8 +54,8 @@ def remap(store: str, out: Path, layout: str, overwrite: bool) -> None:
 
 
 @click.command(short_help="Write the files that other projects read.")
-@click.argument("store")
-@click.argument("out", type=FOLDER)
+@click.argument("store", type=STORE)
+@click.argument("out", type=PATH)
 @click.option(
     "--to", "form", metavar="FORM", required=True, help="pyskl, ctrgcn, parquet, csv, or an installed one."
 )
@@ -65,7 +64,7 @@ def remap(store: str, out: Path, layout: str, overwrite: bool) -> None:
     "--clean", "chain", default="auto", show_default=True, help="Cleaning chain of pyskl and ctrgcn files."
 )
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
-def export(store: str, out: Path, form: str, protocol: str | None, chain: str, overwrite: bool) -> int:
+def export(store: Path | str, out: Path, form: str, protocol: str | None, chain: str, overwrite: bool) -> int:
     """Write STORE as a pyskl pickle, a CTR-GCN npz file, or a folder of Parquet or CSV files.
 
     \b

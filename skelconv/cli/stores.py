@@ -8,14 +8,13 @@ import click
 import orjson
 
 from skelconv.cli.command import DONE, PROBLEMS, progress
-
-FOLDER = click.Path(path_type=Path)
+from skelconv.cli.paths import PATH, STORE
 
 
 @click.command(short_help="What a store holds.")
-@click.argument("store")
+@click.argument("store", type=STORE)
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
-def info(store: str, as_json: bool) -> None:
+def info(store: Path | str, as_json: bool) -> None:
     """Say what a store holds, where it came from, what was set aside, and what leaks between its splits.
 
     \b
@@ -34,10 +33,10 @@ def info(store: str, as_json: bool) -> None:
 
 
 @click.command(short_help="Check that a store is whole, byte by byte.")
-@click.argument("store", type=FOLDER)
-@click.option("--raw", type=FOLDER, help="Also read the raw files below this folder again, and compare.")
+@click.argument("store", type=STORE)
+@click.option("--raw", type=PATH, help="Also read the raw files below this folder again, and compare.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def verify(store: Path, raw: Path | None, quiet: bool) -> int:
+def verify(store: Path | str, raw: Path | None, quiet: bool) -> int:
     """Check every chunk's checksum, the table, the values; with --raw, that the sources still say the same.
 
     \b
@@ -55,13 +54,13 @@ def verify(store: Path, raw: Path | None, quiet: bool) -> int:
 
 
 @click.command(short_help="Run a published cleaning chain over a store.")
-@click.argument("store", type=FOLDER)
-@click.argument("out", type=FOLDER)
+@click.argument("store", type=STORE)
+@click.argument("out", type=PATH)
 @click.option(
     "--chain", default="auto", show_default=True, help="Name of the chain; docs/cleaning.md lists them."
 )
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
-def clean(store: Path, out: Path, chain: str, overwrite: bool) -> int:
+def clean(store: Path | str, out: Path, chain: str, overwrite: bool) -> int:
     """Write a store of the persons that a cleaning chain makes of STORE's bodies.
 
     \b

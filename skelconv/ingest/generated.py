@@ -1,4 +1,5 @@
-"""Generated data says so: the marker in a raw folder, and what a store made of it carries instead of a licence.
+"""Generated data says so: the marker in a raw folder, and what a store made of it carries instead of a
+licence.
 
 `skelconv synth` puts the marker into every folder that it writes. A store of such files has the format of a
 dataset and nothing else of it: neither its licence nor its citation applies.
@@ -13,7 +14,9 @@ from skelconv.store.text import printable
 from skelformats.reader import Dataset
 
 MARKER = "SYNTHETIC.txt"
-"""Name of the file, at the top of a raw folder, that says nothing in the folder was recorded, and how it was made."""
+"""Name of the file, at the top of a raw folder, that says nothing in the folder was recorded, and how it was
+made.
+"""
 
 LONGEST = 600
 """Characters of the marker that a store keeps; what `skelconv synth` writes is shorter."""

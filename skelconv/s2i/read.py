@@ -119,7 +119,11 @@ class S2IStore:
 
     def to_frame(self) -> pd.DataFrame:
         """Return the table: N rows, indexed by sample id; text as pandas strings."""
-        named = [name for name, node in self._arrays.items() if node.get("dimension_names") == [SAMPLE]]
+        named = [
+            name
+            for name, node in self._arrays.items()
+            if tuple(node.get("dimension_names") or ()) == (SAMPLE,)
+        ]
         first = [name for name in _FIRST_COLUMNS if name in named]
         columns = {name: self._column(name) for name in (*first, *sorted(set(named) - set(first)))}
         return pd.DataFrame(columns).set_index(SAMPLE)

@@ -20,6 +20,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.core.sync import sync
 
+from skelconv.store import remote
 from skelconv.store.chunk_layout import ChunkLayout, UnknownLayoutError, parse_layout
 from skelconv.store.info import StoreError
 from skelconv.store.location import Location
@@ -104,8 +105,7 @@ class ZarrArray:
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return rows ``start`` to ``stop``."""
         try:
-            values = np.asarray(self._array()[start:stop])
-            self._expect_chunks(start, stop, values)
+            values = self._read(start, stop)
         except (ValueError, RuntimeError, OSError, MemoryError) as error:
             raise StoreError(
                 f"{self._location.text}, array {self._name}: found damage in rows {start} to {stop} "
@@ -119,6 +119,20 @@ class ZarrArray:
     def read_all(self) -> NDArray[Any]:
         """Return the whole array."""
         return self.read(0, self.shape[0])
+
+    def _read(self, start: int, stop: int) -> NDArray[Any]:
+        location = self._location
+        try:
+            values = np.asarray(self._array()[start:stop])
+            self._expect_chunks(start, stop, values)
+        except StoreError:
+            raise
+        except Exception as error:  # each protocol's library raises its own kinds
+            if location.folder is not None:
+                raise
+            rows = f"rows {start} to {stop}"
+            raise remote.not_read(location.url, self._name, rows, error) from error
+        return values
 
     def _expect_chunks(self, start: int, stop: int, values: NDArray[Any]) -> None:
         """Raise `StoreError` where a file is absent that must be there: zarr takes it for fill value."""

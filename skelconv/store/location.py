@@ -16,6 +16,7 @@ from urllib.request import url2pathname
 import orjson
 import zarr
 
+from skelconv.store import remote
 from skelconv.store.info import StoreError
 from skelconv.store.metadata_checks import check_files, check_node
 
@@ -170,14 +171,10 @@ def _remote_metadata(url: str) -> Metadata:
         arrays = {name: dict(array.metadata.to_dict()) for name, array in group.arrays()}
         for name, node in arrays.items():
             check_node(name, node, url)
+    except StoreError:
+        raise
     except ImportError as error:
-        raise StoreError(
-            f"{url}: found no way to this kind of URL ({error}), expected fsspec and the package for its "
-            "protocol, such as s3fs. Install them, or copy the store to this machine"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"{url}: found no zarr store there ({error}), expected a store made by skelconv. Check the URL "
-            "and your access to it"
-        ) from error
+        raise remote.missing_package(url, error) from error
+    except Exception as error:  # each protocol's library raises its own kinds
+        raise remote.nothing_there(url, error) from error
     return Metadata(group.attrs.asdict(), arrays)

@@ -1,7 +1,7 @@
 """Raw files of a dataset's own format, made from a procedural human (docs/synthetic-data.md)."""
 
+from skelconv.ingest.generated import MARKER
 from skelconv.synth.folder import (
-    MARKER,
     SYNTHESIZERS,
     Synthesizer,
     SynthSummary,

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skelconv.store import schema
-from skelconv.store.backends import ArrayReader, open_array
+from skelconv.store.backends import ArrayReader, Backend, open_array
 from skelconv.store.digest import motion_digests
 from skelconv.store.info import StoreError
 from skelconv.store.location import Location, Metadata
@@ -68,7 +68,8 @@ def check_content(
 ) -> None:
     """Check each sequence's values; one in a damaged chunk is left out, the byte part reports it."""
     names = [n for n in (schema.POSITION, schema.FRAME_INDEX, schema.CONFIDENCE) if n in store.arrays]
-    readers = {name: open_array(location, name, metadata.arrays[name], "direct") for name in names}
+    how: Backend = "zarr" if location.folder is None else "direct"
+    readers = {name: open_array(location, name, metadata.arrays[name], how) for name in names}
     for name, expected in (("joint", store.skeleton.names), ("axis", store.info.axes.names)):
         try:
             labels = tuple(store.array(name).tolist())

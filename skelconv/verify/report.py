@@ -13,6 +13,7 @@ from skelconv.verify.chunks import check_chunks
 from skelconv.verify.content import check_content, check_table
 from skelconv.verify.findings import Findings, Progress, no_progress
 from skelconv.verify.raw import check_raw
+from skelconv.verify.remote import LEFT_OUT, check_remote_chunks
 from skelconv.verify.structure import check_structure
 
 
@@ -31,12 +32,15 @@ class Report:
         missing joints, sources.
     leakage
         Test sequences by protocol whose motion also occurs in the training set. Not a problem of the store.
+    left_out
+        What could not be looked at.
     """
 
     path: str
     problems: list[str]
     checked: dict[str, int]
     leakage: dict[str, int] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -58,6 +62,7 @@ class Report:
             for protocol, count in self.leakage.items()
             if count
         ]
+        lines += [f"  not looked at: {what}" for what in self.left_out]
         lines += [f"  {problem}" for problem in self.problems]
         verdict = (
             "sound" if self.ok else f"{len(self.problems):,} problem{'s' if len(self.problems) != 1 else ''}"
@@ -66,7 +71,7 @@ class Report:
 
 
 def verify(path: str | Path, raw: Path | None = None, progress: Progress | None = None) -> Report:
-    """Check a local sequence store: its structure, every byte of every chunk, its table, its values.
+    """Check a sequence store: its structure, every byte of every chunk, its table, its values.
 
     Checked are the digest of the metadata, where there is one, and the layout; the crc32c of every chunk and
     of every shard's index, and that each decodes; that sequences follow one another and fill the frames; ids,
@@ -76,7 +81,7 @@ def verify(path: str | Path, raw: Path | None = None, progress: Progress | None 
     Parameters
     ----------
     path
-        The store's folder.
+        The store's folder, or its URL: then everything is fetched, and what only a folder shows is left out.
     raw
         Folder of the raw files. Every source is read again, with the options that the store records, and
         compared bit for bit.
@@ -86,15 +91,13 @@ def verify(path: str | Path, raw: Path | None = None, progress: Progress | None 
     Raises
     ------
     StoreError
-        There is no store of this version to be checked, or it lies behind a URL, or ``raw`` is given for a
-        store that was made from another store.
+        There is no store of this version to be checked, or ``raw`` is given for a store that was made from
+        another store.
     PlanError, UnknownNameError
         ``raw`` holds no source of the dataset, or the dataset's reader is not installed.
     """
     show = progress or no_progress
     location = locate(path)
-    if location.folder is None:
-        raise StoreError(f"{path}: found a URL, expected a folder. Copy the store to this machine first")
     metadata = read_metadata(location)
     store = open_store(path)
     if raw is not None and store.info.provenance.derived_from is not None:
@@ -103,9 +106,13 @@ def verify(path: str | Path, raw: Path | None = None, progress: Progress | None 
             "them. Leave out --raw, or verify the store that it was made from"
         )
     findings = Findings()
-    check_seal(location.folder, metadata, findings)
+    if location.folder is not None:
+        check_seal(location.folder, metadata, findings)
     readable = check_structure(location.folder, metadata, store.info, findings)
-    damaged = check_chunks(location.folder, metadata, findings, show)
+    if location.folder is None:
+        damaged = check_remote_chunks(location, metadata, findings, show)
+    else:
+        damaged = check_chunks(location.folder, metadata, findings, show)
     leakage: dict[str, int] = {}
     if readable and not damaged & {*store.columns, *store.array_columns} and check_table(store, findings):
         leakage = {protocol: int(store.leaked(protocol).sum()) for protocol in store.info.protocols}
@@ -115,7 +122,8 @@ def verify(path: str | Path, raw: Path | None = None, progress: Progress | None 
             check_raw(store, raw, findings, show)
     elif raw is not None:
         findings.add("raw", "not compared with the sources, since the table cannot be read")
-    return Report(str(path), findings.problems(), dict(findings.checked), leakage)
+    left_out = LEFT_OUT if location.folder is None else ()
+    return Report(str(path), findings.problems(), dict(findings.checked), leakage, left_out)
 
 
 def check_seal(folder: Path, metadata: Metadata, findings: Findings) -> None:

@@ -17,9 +17,10 @@ from skelconv.store.store import side_columns
 from skelconv.verify.findings import Findings
 
 
-def check_structure(folder: Path, metadata: Metadata, info: StoreInfo, findings: Findings) -> bool:
+def check_structure(folder: Path | None, metadata: Metadata, info: StoreInfo, findings: Findings) -> bool:
     """Check every array's metadata against the format; returns whether all of them can be read."""
-    _check_consolidated(folder, metadata, findings)
+    if folder is not None:
+        _check_consolidated(folder, metadata, findings)
     expected = _expected(metadata.arrays, info)
     readable = True
     for name, node in metadata.arrays.items():
@@ -43,7 +44,8 @@ def check_structure(folder: Path, metadata: Metadata, info: StoreInfo, findings:
                 "structure", f"found no array {table}_..., expected columns of the side table {table}"
             )
             readable = False
-    _check_files(folder, metadata, findings)
+    if folder is not None:
+        _check_files(folder, metadata, findings)
     return readable
 
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from skelconv.cli.command import run
-from skelconv.cli.main import cli
+from skelconv.cli.main import VERBS, cli
 from tests import command_line
 from tests.skelconv.raw_ucla import write_raw
 from tests.skelconv.test_ingest import tree
@@ -40,6 +40,23 @@ def all_commands(command: click.Command, path: tuple[str, ...] = ()) -> list[tup
             assert child is not None
             paths += all_commands(child, (*path, name))
     return paths
+
+
+def test_the_list_of_verbs_says_what_each_verb_says_of_itself() -> None:
+    context = click.Context(cli)
+    for name, (module, line) in VERBS.items():
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert (name, command.short_help) == (name, line), module
+
+
+def test_help_imports_neither_zarr_nor_pandas_nor_numba() -> None:
+    code = "from skelconv.cli.main import cli; cli(['--help'], standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {code}"], capture_output=True, text=True, check=True
+    )
+    assert "completion" in done.stdout
+    assert not {"zarr", "pandas", "numba", "numpy", "torch"} & set(done.stdout.splitlines()[-1].split())
 
 
 @pytest.mark.parametrize("path", all_commands(cli), ids=" ".join)

@@ -287,7 +287,7 @@ class TestContents:
     def test_what_is_no_store_raises(self, tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="found nothing there"):
             verify(tmp_path / "nothing.zarr")
-        with pytest.raises(StoreError, match="Copy the store to this machine"):
+        with pytest.raises(StoreError, match="copy the store to this machine"):
             verify("s3://bucket/store.zarr")
 
 
