@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from skelconv.cli.listing import dataset_rows
 from skelconv.cli.main import cli as skelconv_cli
@@ -102,3 +103,14 @@ def test_every_make_target_of_the_readme_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     for line in re.findall(r"^    make ([a-z -]+)", (ROOT / "README.md").read_text(), re.M):
         assert set(line.split()) <= targets, f"make {line}"
+
+
+def test_one_version_everywhere() -> None:
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    newest = re.search(r"^## (\S+)", changes, re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == citation["version"] == setup["metadata"]["version"]
+    assert citation["license"] == setup["metadata"]["license"]

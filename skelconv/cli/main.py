@@ -7,6 +7,7 @@ import click
 from skelconv.cli.command import LazyGroup, completion_command, run
 
 VERBS = {
+    "doctor": ("skelconv.cli.doctor", "Say what a folder, file or store is, and what fits."),
     "datasets": ("skelconv.cli.ingest", "List the datasets that can be ingested."),
     "synth": ("skelconv.cli.synth", "Generate raw files of a dataset."),
     "ingest": ("skelconv.cli.ingest", "Raw files of a dataset to a store."),

@@ -11,6 +11,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 
+from skelconv.extras import install_command
 from skelformats.errors import SkelconvError
 
 GRACE_SECONDS = 5.0
@@ -63,7 +64,7 @@ def _dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
         from distributed import Client
     except ImportError as error:
         raise SchedulerError(
-            "--scheduler needs dask.distributed, which is not installed. Run: pip install 'skelconv[cluster]'"
+            f"--scheduler needs dask.distributed, which is not installed. Run: {install_command('cluster')}"
         ) from error
     try:
         client = Client(address, timeout="10s")
