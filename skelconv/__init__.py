@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from skelconv.own import SequenceData, write_store
     from skelconv.store.recording import Recording, Sequence
     from skelconv.store.store import Store, open_store
     from skelformats.errors import FormatError, SkelconvError, UnknownNameError
@@ -24,12 +25,14 @@ _WHERE = {
     "FormatError": "skelformats.errors:FormatError",
     "Recording": "skelconv.store.recording:Recording",
     "Sequence": "skelconv.store.recording:Sequence",
+    "SequenceData": "skelconv.own:SequenceData",
     "SkelconvError": "skelformats.errors:SkelconvError",
     "Skeleton": "skelformats.skeleton:Skeleton",
     "Store": "skelconv.store.store:Store",
     "UnknownNameError": "skelformats.errors:UnknownNameError",
     "load_skeleton": "skelformats.skeleton:load_skeleton",
     "open": "skelconv.store.store:open_store",
+    "write_store": "skelconv.own:write_store",
 }
 """Where the names of this package stand. They are imported on first use: pandas and zarr take a second."""
 
@@ -37,6 +40,7 @@ __all__ = [
     "FormatError",
     "Recording",
     "Sequence",
+    "SequenceData",
     "SkelconvError",
     "Skeleton",
     "Store",
@@ -44,6 +48,7 @@ __all__ = [
     "__version__",
     "load_skeleton",
     "open",
+    "write_store",
 ]
 
 
