@@ -66,6 +66,7 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
 
 def test_every_dataset_has_a_page() -> None:
     pages = " ".join((ROOT / "docs" / "datasets" / page).read_text() for page in _pages())
+    pages += (ROOT / "docs" / "own-data.md").read_text()
     readers, problems = usable_readers()
     assert not problems
     for reader in readers:

@@ -133,7 +133,8 @@ def make_plan(
 ) -> IngestPlan:
     """Look for the sources of ``dataset`` below ``root`` and plan their ingest.
 
-    Only names and sizes are read.
+    Only names and sizes are read. Where ``root`` is a file, the sources are those of its folder that it
+    belongs to.
 
     Raises
     ------
@@ -144,10 +145,14 @@ def make_plan(
     """
     reader = find_reader(dataset)
     checked = reader.options(extras, **(options or {}))
-    root = Path(root)
+    root, only = Path(root), ""
+    if root.is_file():
+        root, only = root.parent, root.name
     if not root.is_dir():
         raise PlanError(f"{root}: found no folder, expected the raw files of {reader.dataset.title}")
-    sources = reader.scan(root, checked)
+    sources = [
+        source for source in reader.scan(root, checked) if not only or only in (source.path, *source.members)
+    ]
     if not sources:
         raise PlanError(
             f"{root}: found no source of {dataset}, expected the raw files of {reader.dataset.title}. "
