@@ -99,9 +99,7 @@ def decode(
     rows = np.arange(frames)
     following = np.minimum(rows + 1, frames - 1) if next_row is None else np.asarray(next_row, np.int64)
     order = np.arange(len(plan.order))
-    along_joints = _solver(
-        _dense(plan.weights_joint(), len(order)), np.minimum(order + 1, len(order) - 1)
-    )
+    along_joints = _solver(_dense(plan.weights_joint(), len(order)), np.minimum(order + 1, len(order) - 1))
     along_time = _solver(time_matrix(plan, frames), following)
     values = np.einsum("fr,crk,jk->fjc", along_time, image.astype(np.float64), along_joints, optimize=True)
     whole = np.full((frames, plan.joint_count, len(image)), np.nan)

@@ -38,8 +38,8 @@ def viewer_fragment(
     frame_rate
         Frames a second; None plays 30 a second and shows no seconds.
     heat
-        For each recording and body, (T, J) values from 0 to 1 that colour its joints (`drawing.HEAT`) in place
-        of left and right.
+        For each recording and body, (T, J) values from 0 to 1 that colour its joints (`drawing.HEAT`) in
+        place of left and right.
     names
         What the legend calls the bodies of each recording; by default it counts them.
 
