@@ -31,11 +31,14 @@ def histogram(values: NDArray[Any], xlabel: str, bins: int = 30) -> str:
     return _svg(figure)
 
 
-def bars(counts: Mapping[str, float], xlabel: str) -> str:
-    """Draw a horizontal bar for each name, as an SVG element."""
+def bars(counts: Mapping[str, float], xlabel: str, limit: float | None = None) -> str:
+    """Draw a horizontal bar for each name, as an SVG element; the axis ends at ``limit`` where one is given."""
     figure, axes = _axes(height=0.7 + 0.24 * len(counts))
     axes.barh(list(counts), list(counts.values()), color=COLOURS[0])
     axes.invert_yaxis()
+    axes.margins(y=0.02)
+    if limit is not None:
+        axes.set_xlim(0, limit)
     axes.set_xlabel(xlabel)
     return _svg(figure)
 

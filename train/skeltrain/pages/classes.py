@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skelconv.report.charts import bars, confusion
+from skelconv.report.charts import NAMED_CLASSES, bars, confusion
 from skelconv.store.store import Store
 from skelconv.view.viewer import viewer_fragment
 from skeltrain.pages.errors import PageError
@@ -138,15 +138,21 @@ def classes_section(found: Predictions, store: Store | None) -> dict[str, Any]:
     counts = found.confusion()
     total = counts.sum(axis=1)
     there = np.flatnonzero(total)
+    # of the classes of the dataset, those that occur: as labels, or as answers
+    shown = np.flatnonzero(total + counts.sum(axis=0))
     accuracy = {int(k): 100 * counts[k, k] / total[k] for k in there}
     worst = sorted(accuracy, key=lambda k: accuracy[k])[:WORST]
     return {
         "recordings": int(total.sum()),
         "top1": float(counts.trace() / total.sum()),
         "mean_class": float(np.mean(list(accuracy.values())) / 100),
-        "matrix": confusion(counts, found.classes),
-        "numbered": list(enumerate(found.classes)) if len(found.classes) > WORST else [],
-        "accuracy": bars({found.classes[k]: accuracy[k] for k in worst}, "% of its recordings right"),
+        "matrix": confusion(counts[np.ix_(shown, shown)], [found.classes[k] for k in shown]),
+        "numbered": [(n, found.classes[k]) for n, k in enumerate(shown)]
+        if len(shown) > NAMED_CLASSES
+        else [],
+        "accuracy": bars(
+            {found.classes[k]: accuracy[k] for k in worst}, "% of its recordings right", limit=100
+        ),
         "some": len(worst) < len(accuracy),
         "worst": len(worst),
         "pairs": [_pair(pair, found.classes, store) for pair in confused_pairs(found)],

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -38,6 +39,10 @@ OF_IMAGES = ("pretrain", "probe", "finetune")
 """Tasks whose models see S2I images, and so have features to be mapped and attention to be followed."""
 
 NOT_CURVES = ("step", "epoch", "seconds")
+
+FIRST = ("loss", "part of the samples")
+LAST = MappingProxyType({"lr": "learning rate", "samples_per_second": "samples per second"})
+"""Charts that stand at either end of the curves."""
 
 SHOWN_RECONSTRUCTIONS = 2
 
@@ -141,7 +146,9 @@ def group_curves(metrics: pd.DataFrame) -> list[Charted]:
             continue
         groups.setdefault(_kind(str(name)), []).append(str(name))
     found = []
-    for title, names in groups.items():
+    # what is learned first, how it was run last
+    places = {title: place for place, title in enumerate(FIRST)} | dict.fromkeys(LAST.values(), 1000)
+    for title, names in sorted(groups.items(), key=lambda group: places.get(group[0], len(FIRST))):
         lines = {}
         for name in names:
             rows = metrics[["epoch", name]].dropna()
@@ -235,7 +242,7 @@ def _kind(name: str) -> str:
     scores = ("top1", "accuracy", "mean_class", "recall", "retrieval_map")
     if any(score in name for score in scores):
         return "part of the samples"
-    return name.replace("_", " ")
+    return LAST[name] if name in LAST else name.replace("_", " ")
 
 
 def _with_spread(value: float, spread_of: float | None) -> str:
@@ -243,12 +250,6 @@ def _with_spread(value: float, spread_of: float | None) -> str:
 
 
 def _command(recipe: Path) -> str:
-    """The command that made a run: the comment that its recipe begins with."""
-    if not recipe.is_file():
-        return ""
-    first = recipe.read_text(encoding="utf-8").splitlines()[:1]
-    return (
-        first[0].removeprefix("#").strip().removeprefix("made by:").strip()
-        if first and first[0].startswith("#")
-        else ""
-    )
+    """The comment that a run's recipe begins with: the command that made it, or which of several it is."""
+    lines = recipe.read_text(encoding="utf-8").splitlines() if recipe.is_file() else []
+    return lines[0].lstrip("# ") if lines and lines[0].startswith("#") else ""
