@@ -17,6 +17,9 @@ INK = "#80868b"
 NAMED_CLASSES = 40
 """Classes that a chart can name."""
 
+LEGEND_CLASSES = 20
+"""Classes that a legend can name."""
+
 WRITTEN_CLASSES = 16
 """Classes whose counts fit into the cells of a confusion matrix."""
 
@@ -32,7 +35,7 @@ def histogram(values: NDArray[Any], xlabel: str, bins: int = 30) -> str:
 
 
 def bars(counts: Mapping[str, float], xlabel: str, limit: float | None = None) -> str:
-    """Draw a horizontal bar for each name, as an SVG element; the axis ends at ``limit`` where one is given."""
+    """Draw a horizontal bar for each name, as an SVG element; the axis ends at ``limit``, if one is given."""
     figure, axes = _axes(height=0.7 + 0.24 * len(counts))
     axes.barh(list(counts), list(counts.values()), color=COLOURS[0])
     axes.invert_yaxis()
@@ -47,7 +50,8 @@ def curves(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel:
     """Draw a line for each name from its (x, y) values, as an SVG element."""
     figure, axes = _axes()
     for (name, (x, y)), colour in zip(lines.items(), _cycle(len(lines)), strict=True):
-        axes.plot(x, y, color=colour, linewidth=1.4, label=name)
+        # of few points a line alone does not show where they are
+        axes.plot(x, y, color=colour, linewidth=1.4, label=name, marker="o" * (len(x) < 20), markersize=3)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     if len(lines) > 1:
@@ -145,28 +149,29 @@ def confusion(counts: NDArray[np.integer[Any]], names: Sequence[str]) -> str:
 def scatter(points: NDArray[Any], group: NDArray[np.integer[Any]], names: Sequence[str]) -> str:
     """Draw points (N, 2) in the colour of their group (N,); a negative group is grey and has no name.
 
-    A legend names up to `NAMED_CLASSES` groups; where there are more, numbers stand in the middle of each.
+    A legend names up to `LEGEND_CLASSES` groups; where there are more, numbers stand in the middle of each.
     """
     figure, axes = _axes(width=7.5, height=5.2)
-    import matplotlib as mpl
+    from matplotlib.colors import hsv_to_rgb
 
     kinds = [int(kind) for kind in np.unique(group)]
-    palette = mpl.colormaps["tab20"](range(20))
-    for kind in kinds:
+    legend = 1 < len(kinds) <= LEGEND_CLASSES
+    for n, kind in enumerate(kinds):
         own = points[group == kind]
-        colour = INK if kind < 0 else palette[(2 * kind) % 20 + (kind // 10) % 2]
+        # neighbours on the circle of colours differ in brightness too
+        colour = INK if kind < 0 else hsv_to_rgb((n / len(kinds), 0.75, (0.85, 0.62)[n % 2]))
         name = "no class" if kind < 0 else names[kind]
-        axes.plot(*own.T, "o", color=colour, markersize=3.5, alpha=0.8, markeredgewidth=0, label=name)
-        if len(kinds) > NAMED_CLASSES and kind >= 0:
-            axes.text(*np.median(own, axis=0), kind, fontsize=7, color=INK, ha="center", va="center")
-    if 1 < len(kinds) <= NAMED_CLASSES:
+        axes.plot(*own.T, "o", color=colour, markersize=4.5, alpha=0.85, markeredgewidth=0, label=name)
+        if len(kinds) > LEGEND_CLASSES and kind >= 0:
+            axes.text(*np.median(own, axis=0), str(kind), fontsize=8, color=INK, ha="left", va="bottom")
+    if legend:
         axes.legend(
             frameon=False,
             labelcolor=INK,
-            fontsize=7,
+            fontsize=8,
             loc="upper left",
             bbox_to_anchor=(1, 1),
-            markerscale=1.4,
+            markerscale=1.3,
         )
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():

@@ -364,10 +364,13 @@ class TestRunPage:
         assert re.findall("<h2>(.*?)</h2>", text) == ["Curves", "Scores", "Settings"]
 
     def test_losses_stand_together_and_errors_by_themselves(self) -> None:
+        none = np.nan
         table = pd.DataFrame(
-            {"step": [1, 2], "epoch": [0.5, 1], "lr": [1, 1.0], "loss": [2, 1.0], "loss_3d": [1, 1.0], "mpjpe": [np.nan, 80],
-             "top1": [np.nan, 0.5], "knn1_top1": [np.nan, 0.4]}
-        )  # fmt: skip
+            {
+                **{"step": [1, 2], "epoch": [0.5, 1], "lr": [1, 1.0], "loss": [2, 1.0], "loss_3d": [1, 1.0]},
+                **{"mpjpe": [none, 80], "top1": [none, 0.5], "knn1_top1": [none, 0.4]},
+            }
+        )
         charts = group_curves(table)
         assert [(chart.title, list(chart.lines)) for chart in charts] == [
             ("loss", ["loss", "loss_3d"]),

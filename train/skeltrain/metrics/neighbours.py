@@ -18,8 +18,8 @@ TEMPERATURE = 0.07
 #: Neighbours of the hard and of the soft vote.
 HARD, SOFT = 1, 20
 
-#: Ranks for which the recall is stated.
-RECALL_AT = (1, 5, 10)
+#: Ranks for which the recall is stated; for the first it is that of the hard vote.
+RECALL_AT = (5, 10)
 
 QUERY_CHUNK = 1024
 
@@ -48,7 +48,7 @@ def score_neighbours(
     ``knn1_top1`` and ``knn20_top1``, the part of the queries whose class the nearest row of the gallery has,
     and the soft vote of the 20 nearest (of all, in a smaller gallery) gives; ``retrieval_map``, the mean
     average precision of the gallery ranked by similarity, with rows of the query's class as hits, over the
-    queries that have any; ``recall_at_1``, ``_5``, ``_10``, the part of these with a hit among the first.
+    queries that have any; ``recall_at_5`` and ``recall_at_10``, the part of these with a hit among the first.
     """
     classes = int(torch.cat([query_label, gallery_label]).max()) + 1
     near = retrieve(query, gallery, min(SOFT, len(gallery)))

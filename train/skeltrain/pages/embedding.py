@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skelconv.extras import need
-from skelconv.report.charts import scatter
+from skelconv.report.charts import LEGEND_CLASSES, scatter
 from skeltrain.data.features import FEATURE_BATCH
 from skeltrain.data.images import Normalise, chunks
 from skeltrain.pages.explain import Encoding
@@ -57,9 +57,11 @@ def map_features(
     label = source.images.labels(chosen).cpu().numpy()
     known = source.images.mixture.sets[0].classes
     names = [known[k] if k < len(known) else f"class {k}" for k in range(int(label.max(initial=0)) + 1)]
+    there = [int(k) for k in np.unique(label) if k >= 0]
     return {
         "svg": scatter(compute_map(np.concatenate(parts)), label, names),
         "samples": len(chosen),
         "of": len(index),
-        "classes": int((np.unique(label) >= 0).sum()),
+        "classes": len(there),
+        "numbered": [(k, names[k]) for k in there] if len(there) > LEGEND_CLASSES else [],
     }

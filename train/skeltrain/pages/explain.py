@@ -52,7 +52,7 @@ class Explained:
         (R, J) float64, summing to 1: what part of the attention goes to a joint in a row.
     relative
         (R, J): the same over what even attention to all patches would give it; 1 is as much as any, NaN for
-        a joint that the images leave out.
+        a joint that the images leave out, and in a frame between the rows of an image that has fewer.
     pool
         Whose attention it is: ``token``, the class token's; ``avg``, that of all patches on average.
     patches

@@ -15,6 +15,7 @@ from skelconv.report.html import render_page, write_page, write_whole
 from skelconv.view.viewer import viewer_fragment
 from skeltrain.pages.errors import PageError
 from skeltrain.pages.explain import Explained, as_arrays, as_table
+from skeltrain.pages.poses import Tracks
 
 SUFFIXES = (".html", ".csv", ".npz")
 
@@ -62,9 +63,10 @@ def write_explained(out: Path, found: Sequence[Explained], title: str, method: s
 def section(one: Explained) -> dict[str, Any]:
     """Return what the template shows of a sample."""
     sample = one.sample
-    low, high = np.nanpercentile(one.relative, OUTLIERS)
+    relative = fill_between_rows(one)
+    low, high = np.nanpercentile(relative, OUTLIERS)
     span = high - low if high > low else 1.0
-    share = np.nan_to_num(np.clip((one.relative - low) / span, 0, 1))
+    share = np.nan_to_num(np.clip((relative - low) / span, 0, 1))
     recording, rows = sample.recordings([sample.position])
     names = sample.images.skeleton.names
     total = one.weight.sum(axis=0)
@@ -82,12 +84,13 @@ def section(one: Explained) -> dict[str, Any]:
             sample.images.skeleton,
             sample.frame_rate,
             heat=[[share[own] for own in rows]],
+            names=[f"person {k + 1}" for k in range(len(rows))] if len(rows) > 1 else ["attention"],
         ),
         "maps": [
             {
                 "title": f"person {person + 1}" if sample.tracks.persons > 1 else "",
                 "chart": heat_map(
-                    _by_frame(one, own, order),
+                    _by_frame(relative, sample.tracks, own, order),
                     [names[joint].replace("_", " ") for joint in order],
                     _ends(one),
                     "frame" if sample.frame_rate is None else "seconds",
@@ -107,10 +110,28 @@ def section(one: Explained) -> dict[str, Any]:
     }
 
 
-def _by_frame(one: Explained, own: NDArray[np.bool_], order: Sequence[int]) -> NDArray[np.float64]:
+def fill_between_rows(one: Explained) -> NDArray[np.float64]:
+    """Return `Explained.relative` (R, J) to be drawn: a frame that lies between the rows of an image of fewer
+    rows, and so has no part in it, has that of the same person's nearest frame that has.
+    """
+    filled = one.relative.copy()
+    has = np.isfinite(filled).any(axis=1)
+    for person in range(one.sample.tracks.persons):
+        own = np.flatnonzero(one.sample.tracks.person == person)
+        known = own[has[own]]
+        if len(known):
+            frame = one.sample.tracks.frame
+            nearest = np.abs(frame[own][:, None] - frame[known][None, :]).argmin(axis=1)
+            filled[own] = filled[known[nearest]]
+    return filled
+
+
+def _by_frame(
+    relative: NDArray[np.float64], tracks: Tracks, own: NDArray[np.bool_], order: Sequence[int]
+) -> NDArray[np.float64]:
     """(joints, frames) of one person; NaN in frames that the person is not in."""
-    whole = np.full((len(order), one.sample.tracks.length), np.nan)
-    whole[:, one.sample.tracks.frame[own]] = one.relative[own][:, list(order)].T
+    whole = np.full((len(order), tracks.length), np.nan)
+    whole[:, tracks.frame[own]] = relative[own][:, list(order)].T
     return whole
 
 
