@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from skelconv.cli.command import run
+from skelformats.errors import SkelconvError
 from skeltrain.checkpoint import load_checkpoint
 from skeltrain.cli import cli
 from skeltrain.data.loader import DataError
@@ -31,7 +32,7 @@ from skeltrain.pages.classes import Predictions, confused_pairs
 from skeltrain.pages.explain import as_arrays, explain_run, to_joints
 from skeltrain.pages.poses import decode_poses, find_samples, open_sample, read_tracks, why_no_poses
 from skeltrain.pages.reconstruct import _paste, reconstruct, reconstruct_run
-from skeltrain.pages.run_page import group_curves, write_run_page
+from skeltrain.pages.run_page import facts, group_curves, write_run_page
 from skeltrain.recipe import Log, Optim
 from skeltrain.run import run_recipe
 from skeltrain.run_folder import RunError, RunFolder
@@ -39,7 +40,7 @@ from skeltrain.sections import ImageData
 from skeltrain.tasks.image_data import ImageSource, open_images
 from skeltrain.tasks.pretrain import Model, PretrainRecipe, build_pretraining
 from skeltrain.tasks.pretrain_monitor import Monitor
-from skeltrain.tasks.registry import Context
+from skeltrain.tasks.registry import Context, Trained
 from tests.skeltrain.conftest import AUGMENT
 
 CPU = torch.device("cpu")
@@ -94,7 +95,9 @@ def tuned(looked_at: Path) -> Path:
 
 
 class TestLookingChangesNothing:
-    @pytest.mark.parametrize("objective", ["mae", "diffmae", "features"])
+    @pytest.mark.parametrize(
+        "objective", ["mae", "diffmae", pytest.param("features", marks=pytest.mark.slow)]
+    )
     def test_curves_and_weights_are_the_same_to_the_bit(
         self, objective: str, tiny_store: Path, tmp_path: Path
     ) -> None:
@@ -105,11 +108,14 @@ class TestLookingChangesNothing:
         outs = [tmp_path / "plain", tmp_path / "looked_at"]
         for out, one in zip(outs, (plain, plain.model_copy(update={"monitor": look})), strict=True):
             run_recipe(one, out=out)
-        rows = [list(csv.DictReader(RunFolder(out).metrics.open())) for out in outs]
+        rows = [list(csv.DictReader(RunFolder(out).metrics.read_text().splitlines())) for out in outs]
         for key in ("step", "lr", "loss"):
             assert [row[key] for row in rows[0]] == [row[key] for row in rows[1]]
-        first, second = (load_checkpoint(RunFolder(out).last)["model"] for out in outs)
-        assert all(torch.equal(first[key], second[key]) for key in first)
+        first, second = (load_checkpoint(RunFolder(out).last) for out in outs)
+        assert all(torch.equal(first["model"][key], second["model"][key]) for key in first["model"])
+        # not even what a model with dropout would draw next
+        (one,), (other,) = first["processes"], second["processes"]
+        assert torch.equal(one["random"]["torch"], other["random"]["torch"])
         looked = [row for row in rows[1] if row["knn20_top1"]]
         assert len(looked) == 2  # after each epoch
         assert all(0 <= float(row["retrieval_map"]) <= 1 for row in looked)
@@ -341,19 +347,25 @@ class TestRunPage:
     ) -> None:
         moved = tmp_path / "moved.zarr"
         shutil.copytree(tiny_store, moved)
-        opened = run_page.open_source
+        opened, asked = run_page.open_source, []
 
-        def gone(trained: object, store: str | None) -> ImageSource:
-            return opened(trained, store or str(tmp_path / "gone.zarr"))  # type: ignore[arg-type]
+        def gone(trained: Trained, store: str | None) -> ImageSource:
+            return opened(trained, store or str(tmp_path / "gone.zarr"))
 
         monkeypatch.setattr(run_page, "open_source", gone)
         monkeypatch.setattr(run_page, "SHOWN_RECONSTRUCTIONS", 1)
+        monkeypatch.setattr(run_page, "map_features", lambda _, source, *rest: asked.append(source))
         write_run_page(looked_at, tmp_path / "without.html")
         text = (tmp_path / "without.html").read_text()
         assert "No recordings, features or reconstructions" in text
-        assert "<h2>Features</h2>" not in text
-        write_run_page(looked_at, tmp_path / "with.html", str(moved), points=8)
-        assert "<h2>Features</h2>" in (tmp_path / "with.html").read_text()
+        assert "<h2>Reconstructions</h2>" not in text
+        assert not asked
+        write_run_page(looked_at, tmp_path / "with.html", str(moved))
+        assert "<h2>Reconstructions</h2>" in (tmp_path / "with.html").read_text()
+        assert [source.stores[0].store for source in asked] == [str(moved)]
+        with pytest.raises(SkelconvError, match=r"gone\.zarr"):
+            write_run_page(looked_at, tmp_path / "never.html", str(tmp_path / "gone.zarr"))
+        assert not (tmp_path / "never.html").exists()
 
     def test_a_run_of_another_task_has_curves_scores_and_settings(
         self, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -362,6 +374,15 @@ class TestRunPage:
         write_run_page(tuned, tmp_path / "other.html")
         text = (tmp_path / "other.html").read_text()
         assert re.findall("<h2>(.*?)</h2>", text) == ["Curves", "Scores", "Settings"]
+
+    def test_other_tasks_may_describe_their_data_as_they_like(self) -> None:
+        content = {
+            "metadata": {"task": "pose3d", "data": [{"dataset": "h36m"}]},
+            "model": {"weight": torch.zeros(1000, 1000)},
+        }
+        table = pd.DataFrame({"epoch": [1], "seconds": [90.0], "loss": [0.25]})
+        found = facts(table, Trained(Path("last.pt"), content, World(CPU)), 3)
+        assert found == {"epochs": "3", "minutes": "1.5", "last loss": "0.2500", "M parameters": "1.00"}
 
     def test_losses_stand_together_and_errors_by_themselves(self) -> None:
         none = np.nan

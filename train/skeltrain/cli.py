@@ -395,7 +395,8 @@ def explain(run: Path, store: str, rows: tuple[str, ...], outs: tuple[Path, ...]
     help="Most samples on the map of features.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="HTML file to write; RUN/page.html by default.")
-def page(run: Path, store: Path | None, points: int, out: Path | None) -> None:
+@DEVICE
+def page(run: Path, store: Path | None, out: Path | None, **options: Any) -> None:
     """Write a page about RUN that opens from disk: curves, scores, confusions, features, reconstructions.
 
     A run of any task has curves, scores and settings. Of tasks on S2I images (pretrain, probe, finetune) it
@@ -411,7 +412,7 @@ def page(run: Path, store: Path | None, points: int, out: Path | None) -> None:
     from skeltrain.run import run_of
 
     out = out or (run_of(run) if run.is_file() else run) / "page.html"
-    write_run_page(run, out, None if store is None else str(store), points, _log)
+    write_run_page(run, out, None if store is None else str(store), log=_log, **options)
     click.echo(str(out))
 
 

@@ -44,7 +44,7 @@ def attention_maps(encoder: VisionTransformer, image: Tensor) -> list[Tensor]:
     for block in encoder.blocks:
         attention = block.attn
         assert isinstance(attention, Attention)
-        qkv = attention.qkv(block.norm1(tokens)).unflatten(2, (3, attention.num_heads, -1))
+        qkv = attention.qkv(block.get_submodule("norm1")(tokens)).unflatten(2, (3, attention.num_heads, -1))
         query, key, _ = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         query, key = attention.q_norm(query), attention.k_norm(key)
         maps.append(((query * attention.scale) @ key.transpose(-2, -1)).float().softmax(dim=-1))

@@ -115,7 +115,7 @@ def fill_between_rows(one: Explained) -> NDArray[np.float64]:
     rows, and so has no part in it, has that of the same person's nearest frame that has.
     """
     filled = one.relative.copy()
-    has = np.isfinite(filled).any(axis=1)
+    has = np.asarray(np.isfinite(filled).any(axis=1))
     for person in range(one.sample.tracks.persons):
         own = np.flatnonzero(one.sample.tracks.person == person)
         known = own[has[own]]

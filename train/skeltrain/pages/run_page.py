@@ -30,6 +30,7 @@ from skeltrain.pages.explain import open_encoding
 from skeltrain.pages.poses import spread
 from skeltrain.pages.reconstruct import held_out, open_source, reconstruct
 from skeltrain.pages.reconstruct_page import section as reconstruction_section
+from skeltrain.recipe_file import Override
 from skeltrain.run import run_of, use
 from skeltrain.run_folder import RunFolder
 from skeltrain.tasks.image_data import ImageSource, read_metadata
@@ -59,7 +60,12 @@ class Charted:
 
 
 def write_run_page(
-    where: Path, out: Path, store: str | None = None, points: int = POINTS, log: Log = lambda line: None
+    where: Path,
+    out: Path,
+    store: str | None = None,
+    points: int = POINTS,
+    device: str | None = None,
+    log: Log = lambda line: None,
 ) -> None:
     """Write the page of a run.
 
@@ -74,6 +80,8 @@ def write_run_page(
         Where the recordings are, if not where the recipe says.
     points
         Most samples on the map of features.
+    device
+        Where the model runs; the recipe's by default.
 
     Raises
     ------
@@ -89,7 +97,11 @@ def write_run_page(
     if not folder.metrics.is_file():
         raise RunFolderError(f"{folder.path}: found no metrics.csv, expected the folder of a run")
     metrics = read_run(folder.path).metrics
-    with use(where, [], log) as (task, recipe, trained):
+    with use(where, [] if device is None else [Override(("device",), device)], log) as (
+        task,
+        recipe,
+        trained,
+    ):
         epochs = int(trained.checkpoint["progress"]["epoch"])
         values: dict[str, Any] = {
             "title": folder.path.name,
@@ -124,14 +136,14 @@ def facts(metrics: pd.DataFrame, trained: Trained, epochs: int) -> dict[str, str
         found["last loss"] = f"{metrics['loss'].dropna().iloc[-1]:.4f}"
     state = trained.checkpoint["model"]
     found["M parameters"] = f"{sum(value.numel() for value in state.values()) / 1e6:.2f}"
-    for entry in trained.metadata.get("data", ())[:1]:
-        found["data"] = str(entry["store"]["dataset"])
-        found["layout"] = str(entry["skeleton"]["name"])
-    images = trained.metadata.get("images")
-    if images:
-        streams = images["stream"]
+    # other tasks say what they read in ways of their own
+    images = trained.metadata.get("images") if trained.metadata["task"] in OF_IMAGES else None
+    if images is not None:
+        entries = trained.metadata["data"]
+        found["data"] = ", ".join(dict.fromkeys(str(entry["store"]["dataset"]) for entry in entries))
+        found["layout"] = ", ".join(dict.fromkeys(str(entry["skeleton"]["name"]) for entry in entries))
+        streams, size = images["stream"], images["image_size"]
         found["stream"] = streams if isinstance(streams, str) else " + ".join(streams)
-        size = images["image_size"]
         found["pixels"] = f"{size} x {size}" if isinstance(size, int) else " x ".join(map(str, size))
     return found
 
