@@ -85,13 +85,23 @@ def looked_at(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out
 
 
-@pytest.fixture(scope="module")
-def tuned(looked_at: Path) -> Path:
-    out = looked_at.with_name("tuned")
+def train_on(looked_at: Path, shipped: str, name: str) -> Path:
+    """Train a classifier on the pretrained encoder, as a run of its own."""
+    out = looked_at.with_name(name)
     settings = ("optim.epochs=2", "optim.warmup=1", "optim.batch=16", "log.tensorboard=false")
     words = [word for text in (f"encoder.run={looked_at}", *settings) for word in ("--set", text)]
-    assert skeltrain("train", "finetune_small_cpu", *words, "--device", "cpu", "--out", out) == 0
+    assert skeltrain("train", shipped, *words, "--device", "cpu", "--out", out) == 0
     return out
+
+
+@pytest.fixture(scope="module")
+def tuned(looked_at: Path) -> Path:
+    return train_on(looked_at, "finetune_small_cpu", "tuned")
+
+
+@pytest.fixture(scope="module")
+def probed(looked_at: Path) -> Path:
+    return train_on(looked_at, "linprobe", "probed")
 
 
 class TestLookingChangesNothing:
@@ -277,9 +287,9 @@ class TestAttention:
 
     @pytest.mark.parametrize("method", ["rollout", "last"])
     def test_none_is_lost_for_any_run_of_images(
-        self, method: str, looked_at: Path, tuned: Path, tiny_store: Path
+        self, method: str, looked_at: Path, tuned: Path, probed: Path, tiny_store: Path
     ) -> None:
-        for where, predicts in ((looked_at, False), (tuned, True)):
+        for where, predicts in ((looked_at, False), (tuned, True), (probed, True)):
             (found,) = explain_run(where, str(tiny_store), ["take003"], method)
             assert found.weight.sum() == pytest.approx(1, abs=1e-6)
             assert found.patches.sum() == pytest.approx(1, abs=1e-6)
