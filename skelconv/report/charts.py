@@ -23,7 +23,7 @@ LEGEND_CLASSES = 20
 WRITTEN_CLASSES = 16
 """Classes whose counts fit into the cells of a confusion matrix."""
 
-COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2", "#e45756")
+COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2", "#e45756", "#72b7b2", "#9d755d", "#ff9da6")
 
 
 def histogram(values: NDArray[Any], xlabel: str, bins: int = 30) -> str:
@@ -159,7 +159,7 @@ def scatter(points: NDArray[Any], group: NDArray[np.integer[Any]], names: Sequen
     for n, kind in enumerate(kinds):
         own = points[group == kind]
         # neighbours on the circle of colours differ in brightness too
-        colour = INK if kind < 0 else hsv_to_rgb((n / len(kinds), 0.75, (0.85, 0.62)[n % 2]))
+        colour = INK if kind < 0 else hsv_to_rgb((n / len(kinds), 0.62, (0.92, 0.72)[n % 2]))
         name = "no class" if kind < 0 else names[kind]
         axes.plot(*own.T, "o", color=colour, markersize=4.5, alpha=0.85, markeredgewidth=0, label=name)
         if len(kinds) > LEGEND_CLASSES and kind >= 0:
