@@ -102,14 +102,12 @@ def reconstruct(
     index
         (N,) numbers of samples; each has masks and noise of its own, whatever else is asked for.
     steps
-        Sampling steps of a diffusion model.
+        Sampling steps of a diffusion model; no more are taken than it was trained with.
 
     Raises
     ------
     RunError
-        The model predicts no pixels, or only normalised ones.
-    ModelError
-        A diffusion model has fewer steps.
+        The model predicts no pixels, or is a diffusion model of normalised ones.
     """
     chosen, device = need_pixels(model), source.images.device
     normalise = Normalise(source.statistics, device)
