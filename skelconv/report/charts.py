@@ -10,10 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skelconv.extras import need
+from skelconv.view.drawing import HEAT
 
 INK = "#80868b"
 """Grey that reads on white and on black."""
-COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2", "#e45756")
+NAMED_CLASSES = 40
+"""Classes that a chart can name."""
+
+LEGEND_CLASSES = 20
+"""Classes that a legend can name."""
+
+WRITTEN_CLASSES = 16
+"""Classes whose counts fit into the cells of a confusion matrix."""
+
+COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2", "#e45756", "#72b7b2", "#9d755d", "#ff9da6")
 
 
 def histogram(values: NDArray[Any], xlabel: str, bins: int = 30) -> str:
@@ -24,11 +34,14 @@ def histogram(values: NDArray[Any], xlabel: str, bins: int = 30) -> str:
     return _svg(figure)
 
 
-def bars(counts: Mapping[str, int], xlabel: str) -> str:
-    """Draw a horizontal bar for each name, as an SVG element."""
+def bars(counts: Mapping[str, float], xlabel: str, limit: float | None = None) -> str:
+    """Draw a horizontal bar for each name, as an SVG element; the axis ends at ``limit``, if one is given."""
     figure, axes = _axes(height=0.7 + 0.24 * len(counts))
     axes.barh(list(counts), list(counts.values()), color=COLOURS[0])
     axes.invert_yaxis()
+    axes.margins(y=0.02)
+    if limit is not None:
+        axes.set_xlim(0, limit)
     axes.set_xlabel(xlabel)
     return _svg(figure)
 
@@ -37,7 +50,8 @@ def curves(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel:
     """Draw a line for each name from its (x, y) values, as an SVG element."""
     figure, axes = _axes()
     for (name, (x, y)), colour in zip(lines.items(), _cycle(len(lines)), strict=True):
-        axes.plot(x, y, color=colour, linewidth=1.4, label=name)
+        # of few points a line alone does not show where they are
+        axes.plot(x, y, color=colour, linewidth=1.4, label=name, marker="o" * (len(x) < 20), markersize=3)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     if len(lines) > 1:
@@ -61,6 +75,116 @@ def accuracies(scores: Mapping[str, Sequence[float]], chance: float) -> str:
     axes.set_xlim(0, 1)
     axes.set_xlabel("top-1 accuracy on the test split")
     return _svg(figure)
+
+
+def heat_map(
+    values: NDArray[Any],
+    names: Sequence[str],
+    ends: tuple[float, float],
+    xlabel: str,
+    limits: tuple[float, float],
+    label: str,
+) -> str:
+    """Draw values (rows, columns) as coloured cells, as an SVG element; NaN is left blank.
+
+    Parameters
+    ----------
+    names
+        Of the rows, from above.
+    ends
+        Where the first column begins and the last ends, in what ``xlabel`` says.
+    limits
+        Values of the first and the last colour.
+    label
+        What the values are.
+    """
+    figure, axes = _axes(width=7.5, height=0.9 + 0.15 * len(names))
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colours = LinearSegmentedColormap.from_list("heat", HEAT)
+    low, high = limits if limits[1] > limits[0] else (limits[0] - 0.5, limits[0] + 0.5)
+    shown = axes.imshow(
+        values,
+        aspect="auto",
+        cmap=colours,
+        vmin=low,
+        vmax=high,
+        extent=(*ends, len(names), 0),
+        interpolation="nearest",
+    )
+    axes.set_yticks(np.arange(len(names)) + 0.5, names)
+    axes.tick_params(axis="y", length=0, labelsize=7)
+    axes.set_xlabel(xlabel)
+    _scale(figure, shown, axes, label)
+    return _svg(figure)
+
+
+def confusion(counts: NDArray[np.integer[Any]], names: Sequence[str]) -> str:
+    """Draw how often each true class (rows) was taken for each (columns), as part of the true class.
+
+    Up to `NAMED_CLASSES` classes are named at the sides, more are numbered, and few have their counts written
+    in.
+    """
+    total = counts.sum(axis=1, keepdims=True)
+    share = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
+    side = min(7.5, 2.6 + 0.32 * len(names))
+    figure, axes = _axes(width=side + 0.4, height=side)
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colours = LinearSegmentedColormap.from_list("share", (f"{COLOURS[0]}10", COLOURS[0]))
+    shown = axes.imshow(share, cmap=colours, vmin=0, vmax=1, interpolation="nearest")
+    if len(names) <= NAMED_CLASSES:
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set_yticks(range(len(names)), names)
+    if len(names) <= WRITTEN_CLASSES:
+        for row, column in np.argwhere(counts > 0):
+            ink = "#ffffff" if share[row, column] > 0.55 else INK
+            axes.text(column, row, counts[row, column], ha="center", va="center", fontsize=7, color=ink)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    _scale(figure, shown, axes, "part of the true class")
+    return _svg(figure)
+
+
+def scatter(points: NDArray[Any], group: NDArray[np.integer[Any]], names: Sequence[str]) -> str:
+    """Draw points (N, 2) in the colour of their group (N,); a negative group is grey and has no name.
+
+    A legend names up to `LEGEND_CLASSES` groups; where there are more, numbers stand in the middle of each.
+    """
+    figure, axes = _axes(width=7.5, height=5.2)
+    from matplotlib.colors import hsv_to_rgb
+
+    kinds = [int(kind) for kind in np.unique(group)]
+    legend = 1 < len(kinds) <= LEGEND_CLASSES
+    for n, kind in enumerate(kinds):
+        own = points[group == kind]
+        # neighbours on the circle of colours differ in brightness too
+        colour = INK if kind < 0 else hsv_to_rgb((n / len(kinds), 0.62, (0.92, 0.72)[n % 2]))
+        name = "no class" if kind < 0 else names[kind]
+        axes.plot(*own.T, "o", color=colour, markersize=4.5, alpha=0.85, markeredgewidth=0, label=name)
+        if len(kinds) > LEGEND_CLASSES and kind >= 0:
+            axes.text(*np.median(own, axis=0), str(kind), fontsize=8, color=INK, ha="left", va="bottom")
+    if legend:
+        axes.legend(
+            frameon=False,
+            labelcolor=INK,
+            fontsize=8,
+            loc="upper left",
+            bbox_to_anchor=(1, 1),
+            markerscale=1.3,
+        )
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return _svg(figure)
+
+
+def _scale(figure: Any, shown: Any, axes: Any, label: str) -> None:
+    """Say beside a chart which colour is which value."""
+    scale = figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02)
+    scale.set_label(label, color=INK, fontsize=8)
+    scale.ax.tick_params(colors=INK, labelsize=7)
+    scale.outline.set_visible(False)
 
 
 def _axes(width: float = 5.2, height: float = 2.6) -> tuple[Any, Any]:

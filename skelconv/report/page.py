@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from skelconv.extras import need
 from skelconv.report import charts
+from skelconv.report.html import data_url, render_page, write_page
 from skelconv.report.runs import Run, read_run
 from skelconv.s2i.picture import image_to_rgb, png_bytes
 from skelconv.s2i.read import S2IStore, open_s2i
@@ -50,19 +50,12 @@ def write_report(
         A store or run cannot be read, or the extra ``view`` is not installed.
     """
     need("jinja2", "view")
-    import jinja2
-
     opened = open_store(store)
     encoded = open_s2i(s2i) if s2i is not None else None
     read = [read_run(folder) for folder in runs]
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("skelconv.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html.j2").render(
+    page = render_page(
+        "skelconv.report",
+        "report.html.j2",
         title=title or opened.info.dataset.title,
         **_data_section(opened),
         images=_images(encoded) if encoded is not None else [],
@@ -70,11 +63,7 @@ def write_report(
         loss=_loss(read),
         probe=_probe(read),
     )
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(out.name + ".partial")
-    aside.write_text(page, encoding="utf-8")
-    aside.replace(out)
+    write_page(Path(out), page)
 
 
 def _data_section(store: Store) -> dict[str, Any]:
@@ -119,9 +108,7 @@ def _images(store: S2IStore) -> list[dict[str, Any]]:
     rows = []
     for action in list(dict.fromkeys(table["action"]))[:CLASSES_SHOWN]:
         numbers = np.flatnonzero((table["action"] == action).to_numpy())[:IMAGES_PER_CLASS]
-        pictures = [
-            base64.b64encode(png_bytes(image_to_rgb(store.images(n, n + 1)[0]))).decode() for n in numbers
-        ]
+        pictures = [data_url(png_bytes(image_to_rgb(store.images(n, n + 1)[0]))) for n in numbers]
         rows.append({"action": action or "none", "pictures": pictures})
     return rows
 

@@ -28,6 +28,11 @@ FAMILIES = (
 )
 """Colours of left, middle and right limbs of each body in turn; they read on white and on near-black."""
 
+HEAT = ("#8a93a0", "#e5a50a", "#d4262c")
+"""Colours of little, middling and much of something, such as attention; they read on white and on
+near-black.
+"""
+
 _CAPTION_COLUMNS = ("subject", "camera", "setup", "replication", "take", "view")
 _OUTLIERS = 0.5
 """Percent of the coordinates at either end that may lie outside the scene: single joints flung far away."""

@@ -16,11 +16,17 @@ from numpy.typing import NDArray
 
 from skelconv.extras import need
 from skelconv.store.recording import Recording
-from skelconv.view.drawing import FAMILIES, Scene, head, limbs, make_scene
+from skelconv.view.drawing import FAMILIES, HEAT, Scene, head, limbs, make_scene
 from skelformats.skeleton import Skeleton
 
 
-def viewer_fragment(recordings: Sequence[Recording], skeleton: Skeleton, frame_rate: float | None) -> str:
+def viewer_fragment(
+    recordings: Sequence[Recording],
+    skeleton: Skeleton,
+    frame_rate: float | None,
+    heat: Sequence[Sequence[NDArray[np.floating[Any]]]] | None = None,
+    names: Sequence[str] = (),
+) -> str:
     """Return an element that shows recordings, to be put into a page; a page may hold several.
 
     Parameters
@@ -31,6 +37,11 @@ def viewer_fragment(recordings: Sequence[Recording], skeleton: Skeleton, frame_r
         Their joint layout.
     frame_rate
         Frames a second; None plays 30 a second and shows no seconds.
+    heat
+        For each recording and body, (T, J) values from 0 to 1 that colour its joints (`drawing.HEAT`) in
+        place of left and right.
+    names
+        What the legend calls the bodies of each recording; by default it counts them.
 
     Returns
     -------
@@ -41,14 +52,19 @@ def viewer_fragment(recordings: Sequence[Recording], skeleton: Skeleton, frame_r
     MissingExtraError
         jinja2 is not installed.
     """
-    data = {
+    data: dict[str, Any] = {
         "frameRate": frame_rate,
         "joints": len(skeleton),
         "limbs": [[limb.joint, limb.other, limb.side] for limb in limbs(skeleton)],
         "head": head(skeleton),
         "families": FAMILIES,
+        "heat": None if heat is None else HEAT,
+        "names": list(names),
         "recordings": [_plain(make_scene(recording, skeleton)) for recording in recordings],
     }
+    for recording, of_bodies in zip(data["recordings"], heat or (), strict=heat is not None):
+        for body, values in zip(recording["bodies"], of_bodies, strict=True):
+            body["heat"] = _base64(values.astype("<f4"))
     # "<" would let a name from raw data close the script element
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     return _render("viewer.html.j2", data=text, recordings=recordings)

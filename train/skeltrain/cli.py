@@ -21,6 +21,7 @@ from skelconv.cli.command import (
     run,
 )
 from skelconv.extras import need
+from skeltrain.cli_pages import explain, page, reconstruct
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and --help needs none of it
@@ -305,6 +306,11 @@ def predict(run: Path, store: str, out: Path, device: str | None, **options: Any
 
     chosen = PredictOptions(**options, command=_command())
     click.echo(predict_run(run, store, out, device, chosen, _log))
+
+
+cli.add_command(reconstruct)
+cli.add_command(explain)
+cli.add_command(page)
 
 
 @cli.command(short_help="Fuse the scores of several runs.")

@@ -61,7 +61,7 @@ def run_recipe(
         checkpoint = claim_run(out, recipe, resume, tell)
         # nobody writes before everybody has looked
         world.barrier()
-        job = build(recipe, Context(world, checkpoint, tell))
+        job = build(recipe, Context(world, checkpoint, tell, folder=out))
         timeline = Timeline.of(job.loader, recipe.optim)
         step = 0
         if checkpoint is not None:

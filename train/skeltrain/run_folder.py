@@ -53,6 +53,11 @@ class RunFolder:
         """The metrics of the evaluations after the last epoch."""
         return self.path / "evaluation.json"
 
+    @property
+    def reconstructions(self) -> Path:
+        """Folder of the reconstructions that were drawn while pretraining."""
+        return self.path / "reconstructions"
+
     def predictions(self, name: str) -> Path:
         """Arrays of what an evaluation predicted."""
         return self.path / f"predictions_{name}.npz"
@@ -122,6 +127,6 @@ def check_same(path: Path, old: Mapping[str, Any], recipe: Recipe) -> None:
 
 def _ours(entry: Path) -> bool:
     """Whether a run that stopped before its first checkpoint may have left this."""
-    names = ("recipe.yaml", "metrics.csv", "tensorboard", "checkpoints", "evaluation.json")
+    names = ("recipe.yaml", "metrics.csv", "tensorboard", "checkpoints", "evaluation.json", "reconstructions")
     name = entry.name.removesuffix(".partial")
     return name in names or (name.startswith("predictions_") and name.endswith(".npz"))

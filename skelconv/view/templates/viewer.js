@@ -19,7 +19,8 @@
     take.rows = take.bodies.map((body) => {
       const numbers = new Int32Array(bytes(body.frames)), at = new Map();
       numbers.forEach((value, row) => at.set(value, row));
-      return { at, first: numbers[0], position: new Float32Array(bytes(body.position)) };
+      const heat = data.heat && new Float32Array(bytes(body.heat));
+      return { at, first: numbers[0], position: new Float32Array(bytes(body.position)), heat };
     });
     take.centre = take.low.map((low, axis) => (low + take.high[axis]) / 2);
     take.radius = Math.hypot(...take.low.map((low, axis) => take.high[axis] - low)) / 2 || 1;
@@ -28,10 +29,13 @@
     scrub.max = Math.max(0, take.length - 1);
     find("legend").replaceChildren(...take.bodies.map((_, body) => {
       const entry = document.createElement("span");
-      entry.append(take.bodies.length > 1 ? "body " + (body + 1) : "");
-      for (const [side, word] of [[0, "left"], [2, "right"]]) {
+      entry.append(data.names[body] ?? (take.bodies.length > 1 ? "body " + (body + 1) : ""));
+      const family = data.families[body % data.families.length];
+      for (const [colour, word] of data.heat ? [[`linear-gradient(90deg, ${data.heat})`, "little to much"]]
+        : [[family[0], "left"], [family[2], "right"]]) {
         const chip = document.createElement("i");
-        chip.style.background = data.families[body % data.families.length][side];
+        chip.style.background = colour;
+        if (data.heat) chip.style.width = "42px";
         entry.append(chip, word);
       }
       return entry;
@@ -99,6 +103,12 @@
     pen.globalAlpha = alpha; pen.strokeStyle = colour; pen.lineWidth = width;
     pen.beginPath(); pen.moveTo(a[0], a[1]); pen.lineTo(b[0], b[1]); pen.stroke();
   }
+  // a colour between those of little and of much
+  function tint(share) {
+    const place = clamp(share || 0, 0, 1) * (data.heat.length - 1), low = Math.min(Math.floor(place), data.heat.length - 2);
+    const [from, to] = [low, low + 1].map((k) => [1, 3, 5].map((at) => parseInt(data.heat[k].slice(at, at + 2), 16)));
+    return "rgb(" + from.map((value, k) => Math.round(value + (to[k] - value) * (place - low))) + ")";
+  }
   function dot(at, colour, width, alpha) {
     pen.globalAlpha = alpha; pen.fillStyle = colour;
     pen.beginPath(); pen.arc(at[0], at[1], width / 2, 0, 7); pen.fill();
@@ -128,9 +138,10 @@
     pen.lineCap = "round";
     if (!take.flat) ground(place, style.getPropertyValue("--sv-line"), pixel);
     const strokes = [];
-    take.rows.forEach(({ at, position }, body) => {
+    take.rows.forEach(({ at, position, heat }, body) => {
       const row = at.get(frame), family = data.families[body % data.families.length];
       if (row === undefined) return;
+      const warm = (j) => heat[row * joints + j];
       const raw = Array.from({ length: joints }, (_, j) => position.subarray(3 * (row * joints + j), 3 * (row * joints + j) + 3));
       const spots = raw.map((p) => p.every(Number.isFinite) ? place(p) : null);
       for (const [a, b, side] of data.limbs) {
@@ -139,9 +150,11 @@
           const [p, q] = [a, b].map((j) => place([raw[j][0], take.low[1], raw[j][2]]));
           line(p, q, style.getPropertyValue("--sv-soft"), 3.5 * pixel, 0.16);
         }
-        strokes.push([(spots[a][2] + spots[b][2]) / 2, spots[a], spots[b], family[side], 1]);
+        strokes.push([(spots[a][2] + spots[b][2]) / 2, spots[a], spots[b],
+          heat ? tint((warm(a) + warm(b)) / 2) : family[side], 1]);
       }
-      spots.forEach((spot, j) => spot && strokes.push([spot[2] + 1e-3, spot, spot, family[1], j === data.head ? 4 : 1.5]));
+      spots.forEach((spot, j) => spot && strokes.push([spot[2] + 1e-3, spot, spot,
+        heat ? tint(warm(j)) : family[1], heat ? 1.6 + 2.6 * warm(j) : j === data.head ? 4 : 1.5]));
     });
     strokes.sort((one, other) => one[0] - other[0]);
     const thick = pixel * clamp(size / pixel / 130, 2.5, 5) * Math.sqrt(view.zoom);

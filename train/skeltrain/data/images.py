@@ -246,6 +246,10 @@ class Normalise:
         """Normalise (N, C, rows, columns) float32, in place."""
         return image.sub_(self._mean).mul_(self._factor)
 
+    def undo(self, image: Tensor) -> Tensor:
+        """Return what normalised images (N, C, rows, columns) were before."""
+        return image / self._factor + self._mean
+
 
 def chunks(index: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
     """Cut sample numbers into pieces of at most ``size``."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -28,6 +28,7 @@ from skeltrain.recipe import Optim, OptionalSide, Positive, Recipe, Section
 from skeltrain.sections import Augment, ImageData, Init
 from skeltrain.tasks.embedding import embed_images
 from skeltrain.tasks.image_data import ImageSource, image_metadata, open_images
+from skeltrain.tasks.pretrain_monitor import Monitor, build_monitors
 from skeltrain.tasks.registry import Context, Task
 from skeltrain.timeline import Timeline
 
@@ -117,6 +118,9 @@ class PretrainRecipe(Recipe):
     augment: Augment = Augment()
     model: Model = Model()
     init: Init = Init()
+    monitor: Monitor = Monitor()
+
+    FREE: ClassVar[tuple[str, ...]] = (*Recipe.FREE, "monitor")
 
 
 class PretrainTask(nn.Module):
@@ -209,13 +213,20 @@ def build_pretraining(recipe: PretrainRecipe, context: Context) -> Job:
     )
     loader = SampleLoader(sampler, ImageCollator(source.images, source.statistics, recipe.augment))
     described = describe(recipe.model.objective, model_config(recipe))
+    # an evaluation comes after the last step of an epoch, before the next begins
+    monitors = build_monitors(
+        recipe.monitor, source, context, model, recipe.seed, recipe.precision, lambda: task.place[0] + 1
+    )
     return Job(
         module=task,
         loader=loader,
         optimizer=build_optimizer(task, optim),
         recipe=recipe,
         metadata=image_metadata(recipe, recipe.data, source, described),
-        evaluators=[Evaluator("reconstruction", Reconstruction(recipe, source, context), in_training=False)],
+        evaluators=[
+            Evaluator("reconstruction", Reconstruction(recipe, source, context), in_training=False),
+            *monitors,
+        ],
         after_step=follow(task, loader, optim),
     )
 

@@ -46,12 +46,15 @@ class Context:
     same_data
         Whether the data must be that of the checkpoint: so it is for a run that goes on, but not for an
         evaluation on another store.
+    folder
+        Folder of the run, for what an evaluation draws; None keeps nothing.
     """
 
     world: World
     checkpoint: Checkpoint | None = None
     log: Log = lambda line: None
     same_data: bool = True
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What a run did, to look at: reconstructions, attention on the skeleton, a run's page. Files, no server."""
