@@ -97,7 +97,7 @@ SYNTHESIZERS: Mapping[str, Synthesizer] = MappingProxyType(
         "posetrack": Synthesizer("posetrack", "", posetrack.make_annotations, video.capacity),
         "instavariety": Synthesizer("instavariety", "", instavariety.make_tracks, video.capacity),
         "pyskl": Synthesizer("pyskl", "", pyskl.make_annotation, video.capacity, pyskl.pickled),
-        "pw3d": Synthesizer("pw3d", "", pw3d.make_sequence, video.capacity),
+        "pw3d": Synthesizer("pw3d", "", pw3d.make_sequence, video.capacity, pw3d.body_files),
         "mpi3dhp": Synthesizer("mpi3dhp", "", mpi3dhp.make_recording, mpi3dhp.capacity, mpi3dhp.files),
     }
 )
