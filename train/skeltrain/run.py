@@ -169,10 +169,10 @@ def predict_run(
             raise RunError(
                 f"{trained.path}: found task {task.name!r}, whose models predict nothing for a store"
             )
-        if options.height is not None or options.stride is not None:
+        if given := options.given():
             raise RunError(
-                f"{trained.path}: found task {task.name!r}, whose predictions are a table and have neither "
-                "height nor stride. Leave --height and --stride out"
+                f"{trained.path}: found task {task.name!r}, whose predictions are a table and have no use for "
+                f"{', '.join(given)}. Leave it out"
             )
         table = task.predict(trained, store)
     aside = out.with_name(out.name + ".partial")

@@ -202,6 +202,25 @@ def flip_pose(pose: Tensor) -> Tensor:
     return flipped.flatten(-2) if flat else flipped
 
 
+def flip_rotations(rotations: Tensor) -> Tensor:
+    """Mirror poses as `flip_pose` does, as matrices (..., 24, 3, 3)."""
+    mirror = list(load_skeleton("smpl24").mirror)
+    sign = rotations.new_tensor([-1.0, 1.0, 1.0])
+    return rotations[..., mirror, :, :] * sign[:, None] * sign
+
+
+def mean_rotation(rotations: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the rotations (..., 3, 3) whose first two columns point to the means of those of (M, ..., 3, 3).
+
+    Parameters
+    ----------
+    weights
+        (M, ...) what each counts; None for alike.
+    """
+    six = matrix_to_rot6d(rotations)
+    return rot6d_to_matrix((six if weights is None else six * weights[..., None]).sum(dim=0))
+
+
 def _direction(vector: Tensor) -> Tensor:
     """Return the unit vector; one shorter than `DIRECTION_EPS` is divided by that instead."""
     square = (vector * vector).sum(dim=-1, keepdim=True)
