@@ -56,7 +56,7 @@ def steer(human: Motion, rest: Array, axes: Array, rng: np.random.Generator) -> 
         if name in ("pelvis", "spine2"):
             frame = axes @ (pelvis if name == "pelvis" else chest)
             before = np.eye(3) if parent < 0 else turned[:, parent]
-            pose[:, index] = _vector(np.swapaxes(before, -1, -2) @ frame)
+            pose[:, index] = vector(np.swapaxes(before, -1, -2) @ frame)
             turned[:, index] = frame
             continue
         if name in aims:
@@ -116,7 +116,7 @@ def _matrix(vector: Array) -> Array:
     return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross
 
 
-def _vector(matrix: Array) -> Array:
+def vector(matrix: Array) -> Array:
     """Return the axis-angle vectors (T, 3) of rotation matrices.
 
     The quaternion is the eigenvector of the largest eigenvalue of a symmetric matrix, which is sound at every

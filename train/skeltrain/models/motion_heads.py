@@ -219,6 +219,11 @@ class MeshHead(nn.Module):
                 raise ModelError(f"MeshHead: found {name} of {value.numel()} numbers, expected {len(fresh)}")
             self.register_buffer(name, value[None].clone())
 
+    def start_upright(self) -> None:
+        """Start upright and facing the camera, in axes whose y points down."""
+        # half a turn about x, as 6 numbers
+        self.init_pose[0, :6] = torch.tensor([1.0, 0.0, 0.0, -1.0, 0.0, 0.0])
+
     def start_from(self, path: str | Path) -> None:
         """Start from the mean pose and shape of ``smpl_mean_params.npz``; raises `FormatError`, `ModelError`."""
         found = load_npz(path, ["pose", "shape"])

@@ -162,8 +162,11 @@ def build_model(recipe: MeshRecipe, config: dict[str, Any], context: Context) ->
     assert isinstance(model, MeshEstimator | MeshRefiner)
     if context.checkpoint is not None:
         return model
-    if isinstance(model, MeshEstimator) and recipe.body.mean is not None:
-        model.head.start_from(recipe.body.mean)
+    if isinstance(model, MeshEstimator):
+        if recipe.body.mean is not None:
+            model.head.start_from(recipe.body.mean)
+        else:
+            model.head.start_upright()
     if isinstance(model, MeshRefiner) and model.first is not None:
         assert recipe.refine is not None
         assert recipe.refine.run is not None
