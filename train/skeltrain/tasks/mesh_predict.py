@@ -76,7 +76,7 @@ class BodyLifter:
             clip = torch.from_numpy(points[start : start + length])[None].to(self.device)
             with torch.no_grad():
                 found = infer_bodies(self.model, clip, None, self.flip)
-            rotations = mean_rotation(torch.stack([one[0] for one in found]))
+            rotations = mean_rotation(torch.stack([turns[0] for turns, _ in found]))
             total[start : start + length] += rotations * share
             betas += torch.stack([shape.mean(dim=(0, 1)) for _, shape in found]).mean(dim=0)
         return mean_rotation(total[None]), betas, np.float64(len(starts))
