@@ -1,10 +1,11 @@
-"""MotionBERT's mesh files: ``mesh_det_h36m.pkl``, ``mesh_det_coco.pkl``, ``mesh_det_pw3d.pkl``, and those of its refiner.
+"""MotionBERT's mesh files: ``mesh_det_h36m.pkl``, ``mesh_det_coco.pkl``, ``mesh_det_pw3d.pkl``, and those
+of its refiner.
 
 ``{"train": {...}, "test": {...}}``, each with an entry a frame of every array (dataset_mesh.py and
-datareader_mesh.py of the released code): ``joint_2d`` (N, 17, 2), pixels in the order of h36m17; ``confidence``
-(N, 17) or (N, 17, 1); ``source`` (N), the video; ``smpl_pose`` (N, 72) axis-angle, the root's in the camera's
-frame; ``smpl_shape`` (N, 10); of Human3.6M ``camera_name`` (N). The refiner's files also have another method's
-``pred_smpl_pose`` and ``pred_smpl_shape``.
+datareader_mesh.py of the released code): ``joint_2d`` (N, 17, 2), pixels in the order of h36m17;
+``confidence`` (N, 17) or (N, 17, 1); ``source`` (N), the video; ``smpl_pose`` (N, 72) axis-angle, the
+root's in the camera's frame; ``smpl_shape`` (N, 10); of Human3.6M ``camera_name`` (N). The refiner's files
+also have another method's ``pred_smpl_pose`` and ``pred_smpl_shape``.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ MAX_BYTES = 16 * 2**30
 
 JOINTS, BETAS = 17, 10
 PARTS = ("train", "test")
-EXPECTED = "a mesh file of MotionBERT: 'train' and 'test' with 'joint_2d', 'smpl_pose', 'smpl_shape', 'source'"
+EXPECTED = (
+    "a mesh file of MotionBERT: 'train' and 'test' with 'joint_2d', 'smpl_pose', 'smpl_shape', 'source'"
+)
 
 PICTURES: Mapping[str, tuple[int, int]] = {"coco": (640, 640), "pw3d": (1920, 1920)}
 """Width and height that the released code divides pixels by, by a word in the file's name."""
@@ -52,8 +55,8 @@ def read(root: Path, source: Source, options: ReadOptions) -> list[Clip]:
     Raises
     ------
     FormatError
-        The file is not such a pickle, names anything but arrays and plain data, or has no ``estimate`` that was
-        asked for.
+        The file is not such a pickle, names anything but arrays and plain data, or has no ``estimate``
+        that was asked for.
     """
     path = root / source.path
     content = load_pickle(path, max_bytes=MAX_BYTES)
@@ -115,7 +118,9 @@ def _clips(
 def _array(
     path: Path, part: str, fields: Mapping[str, Any], key: str, shape: tuple[int | None, ...]
 ) -> NDArray[np.float32]:
-    """Return a float32 array of this shape, of finite numbers of moderate size; axes of length 1 may be there."""
+    """Return a float32 array of this shape, of finite numbers of moderate size; axes of length 1 may be
+    there.
+    """
     values = fields.get(key)
     expected = f"an array of shape {shape}".replace("None", "2 or more")
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
@@ -183,8 +188,8 @@ MOTIONBERT_MESH = Reader(
         skeleton="h36m17",
         licence="Apache-2.0 (MotionBERT); poses and bodies are under the terms of the datasets they are of",
         citation=(
-            "W. Zhu, X. Ma, Z. Liu, L. Liu, W. Wu, Y. Wang. MotionBERT: A Unified Perspective on Learning Human "
-            "Motion Representations. ICCV 2023"
+            "W. Zhu, X. Ma, Z. Liu, L. Liu, W. Wu, Y. Wang. MotionBERT: A Unified Perspective on Learning "
+            "Human Motion Representations. ICCV 2023"
         ),
         homepage="https://github.com/Walter0807/MotionBERT/blob/main/docs/mesh.md",
         frame_rate=None,
@@ -201,7 +206,9 @@ MOTIONBERT_MESH = Reader(
         axis_convention="pixels, +y down",
         confidence=SCORE,
         extras=(
-            _pose("pose", "pose_joint", "axis-angle of each joint against its parent, the root's in the camera"),
+            _pose(
+                "pose", "pose_joint", "axis-angle of each joint against its parent, the root's in the camera"
+            ),
             _shape("shape", "beta", "shape coefficients of SMPL"),
             _pose("estimate_pose", "estimate_joint", "as pose, found by another method"),
             _shape("estimate_shape", "estimate_beta", "as shape, found by another method"),

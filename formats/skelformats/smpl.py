@@ -322,7 +322,7 @@ def _build(path: Path, arrays: Mapping[str, Any]) -> BodyModel:
         if value.shape != expected[key]:
             raise FormatError(path, f"{key!r} of shape {value.shape}", f"{expected[key]}")
     faces = numbers.get("f")
-    if faces is not None and faces.size and not (0 <= faces.min() and faces.max() < vertices):
+    if faces is not None and faces.size and not (faces.min() >= 0 and faces.max() < vertices):
         raise FormatError(path, "triangles 'f' of vertices that are not there", f"numbers below {vertices}")
     if joints not in KINDS:
         raise FormatError(path, f"a model of {joints} joints", "24 (SMPL), 52 (SMPL+H) or 55 (SMPL-X)")

@@ -58,7 +58,11 @@ def remap(store: str, out: Path, layout: str, overwrite: bool) -> None:
 @click.argument("store")
 @click.argument("out", type=FOLDER)
 @click.option(
-    "--to", "form", metavar="FORM", required=True, help="pyskl, ctrgcn, parquet, csv, bvh, or an installed one."
+    "--to",
+    "form",
+    metavar="FORM",
+    required=True,
+    help="pyskl, ctrgcn, parquet, csv, bvh, or an installed one.",
 )
 @click.option("--protocol", help="Official split of a ctrgcn file.  [default: the store's first]")
 @click.option(

@@ -1,9 +1,11 @@
-"""BioVision files (BVH) of 3D stores: a folder with a file a sequence, for Blender, MotionBuilder and their like.
+"""BioVision files (BVH) of 3D stores: a folder with a file a sequence, for Blender, MotionBuilder and
+their like.
 
 Positions become rotations of a skeleton with constant bones: each bone is as long as it is in the mean and
-points where it points in its frame. A joint of which several bones begin cannot turn them all at once: it takes
-the rotation that fits them best, and each of these bones has a joint of its own on top, at no distance, that
-makes up the rest. So the file gives every direction exactly, and positions up to the change of bone lengths.
+points where it points in its frame. A joint of which several bones begin cannot turn them all at once: it
+takes the rotation that fits them best, and each of these bones has a joint of its own on top, at no
+distance, that makes up the rest. So the file gives every direction exactly, and positions up to the change
+of bone lengths.
 
 T frames, J joints; rotations are matrices from a joint's frame to that of the file.
 """
@@ -95,8 +97,8 @@ def export_bvh(store: Store, path: str | Path, overwrite: bool = False) -> Expor
             target = partial / (re.sub(r"[^\w.-]", "_", sequence.name) + ".bvh")
             if target.exists():
                 raise ExportError(
-                    f"{store.path}: found two sequences that would both be {target.name}, expected names that "
-                    "differ in letters and digits"
+                    f"{store.path}: found two sequences that would both be {target.name}, expected names "
+                    "that differ in letters and digits"
                 )
             target.write_text(bvh_text(store.skeleton, place, rate), encoding="utf-8")
             count, frames = count + 1, frames + len(place)

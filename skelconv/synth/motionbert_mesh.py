@@ -1,7 +1,8 @@
-"""Generated mesh files in MotionBERT's form: ``mesh_det_pw3d.pkl``, of the sequences that `skelconv.synth.pw3d` makes.
+"""Generated mesh files in MotionBERT's form: ``mesh_det_pw3d.pkl``, of the sequences that
+`skelconv.synth.pw3d` makes.
 
-2D poses are those of the synthetic body with a detector's errors; the estimates of "another method" are the true
-poses with small turns added.
+2D poses are those of the synthetic body with a detector's errors; the estimates of "another method" are
+the true poses with small turns added.
 """
 
 from __future__ import annotations
@@ -54,9 +55,7 @@ def pickled(seed: int, recordings: int, settings: Settings) -> Mapping[str, byte
         parts["test" if index % 4 == 3 else "train"].append(fields)
     content = {
         part: {
-            key: np.concatenate([fields[key] for fields in videos])
-            for key in videos[0]
-            if key != "noiseless"
+            key: np.concatenate([fields[key] for fields in videos]) for key in videos[0] if key != "noiseless"
         }
         for part, videos in parts.items()
         if videos

@@ -78,6 +78,7 @@ def rigid(layout: str, frames: int, seed: int = 0) -> np.ndarray:
     """(T, J, 3) random motion whose bones keep their lengths."""
     skeleton, rng = load_skeleton(layout), np.random.default_rng(seed)
     place = np.zeros((frames, len(skeleton), 3))
+
     def depth(joint: int) -> int:
         return 0 if skeleton.parents[joint] < 0 else 1 + depth(skeleton.parents[joint])
 

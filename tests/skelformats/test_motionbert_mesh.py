@@ -38,7 +38,9 @@ def read(folder: Path, content: Any, name: str = "mesh_det_pw3d.pkl", extras: An
 def test_every_video_is_a_recording_with_its_bodies(tmp_path: Path, content: dict[str, Any]) -> None:
     clips = {clip.recording: clip for clip in read(tmp_path, content)}
     assert len(clips) == 5
-    train = np.concatenate([c.tracks[0].extras["pose"] for c in clips.values() if c.splits["official"] == "train"])
+    train = np.concatenate(
+        [c.tracks[0].extras["pose"] for c in clips.values() if c.splits["official"] == "train"]
+    )
     np.testing.assert_array_equal(train.reshape(-1, 72), content["train"]["smpl_pose"])
     for index in range(5):
         truth, _ = MAKER.make(0, index, HOW)

@@ -16,7 +16,9 @@ EXTRAS = {
 }
 
 
-def write(folder: Path, dataset: str, count: int, frames: tuple[int, int] = (20, 24), faults: float = 0.0) -> Path:
+def write(
+    folder: Path, dataset: str, count: int, frames: tuple[int, int] = (20, 24), faults: float = 0.0
+) -> Path:
     """Generate and ingest recordings of a dataset; returns the store."""
     settings = Settings(frames=frames, faults=faults, noise=0.5)
     synthesize(dataset, folder / dataset, count, settings=settings)

@@ -97,7 +97,9 @@ def all_of(data: MeshSet) -> MicroBatch:
 def test_true_and_detected_2d_poses_of_3dpw_are_of_the_bodies_as_the_camera_sees_them(
     raw: Path, joints: BodyJoints
 ) -> None:
-    """The body in the network's axes, moved to its place and projected, lies on the input; so do detections."""
+    """The body in the network's axes, moved to its place and projected, lies on the input; so do
+    detections.
+    """
     store = open_store(raw / "pw3d.zarr")
     truth = open_mesh(store, RULES, joints, CPU)
     found = open_mesh(store, replace(RULES, input="detection"), joints, CPU)
@@ -137,7 +139,7 @@ def test_mesh_files_of_motionbert_are_parts_of_their_pictures(raw: Path, joints:
     assert data.estimate is not None
     off = rodrigues(data.estimate[0]) - rodrigues(data.pose)
     assert 0.01 < off.abs().mean() < 0.3, "another method's poses are near, not equal"
-    with pytest.raises(DataError, match="expected data.input=detection"):
+    with pytest.raises(DataError, match=r"expected data\.input=detection"):
         open_mesh(store, RULES, joints, CPU)
     with pytest.raises(DataError, match="no array 'estimate_pose'"):
         open_mesh(open_store(raw / "pw3d.zarr"), replace(RULES, estimates=True), joints, CPU)
@@ -329,7 +331,9 @@ def test_refiners_take_estimates_of_a_run_or_of_another_method(
     run_recipe(second, out=tmp_path / "second")
     checkpoint = load_checkpoint(RunFolder(tmp_path / "second").last)
     first = load_checkpoint(RunFolder(tmp_path / "first").last)["model"]
-    held = {key.replace("model.first.", "model."): v for key, v in checkpoint["model"].items() if ".first." in key}
+    held = {
+        key.replace("model.first.", "model."): v for key, v in checkpoint["model"].items() if ".first." in key
+    }
     assert same(held, first), "what makes the estimates is in the checkpoint as it was, and learns nothing"
     assert "mpve" in evaluate_run(tmp_path / "second")["test"].metrics
     data = {"store": str(raw / "motionbert_mesh.zarr")}
@@ -337,8 +341,8 @@ def test_refiners_take_estimates_of_a_run_or_of_another_method(
     run_recipe(other, out=tmp_path / "other")
     with pytest.raises(RunError, match="refiner of another method's estimates"):
         predict_run(tmp_path / "other", str(raw / "pw3d.zarr"), tmp_path / "out.zarr")
+    again = short.model_copy(update={"refine": Refine(run=str(tmp_path / "second"))})
     with pytest.raises(ModelError, match="refines nothing"):
-        again = short.model_copy(update={"refine": Refine(run=str(tmp_path / "second"))})
         build_mesh_recovery(again, Context(WORLD))
     with pytest.raises(ModelError, match="without estimates"):
         MeshRefiner(MeshEstimator(load_backbone(checkpoint)).backbone)(torch.zeros(1, 4, 17, 3))  # type: ignore[arg-type]
@@ -352,7 +356,9 @@ def test_bodies_are_predicted_for_any_2d_store(recipe: MeshRecipe, tmp_path: Pat
     run_recipe(changed(recipe, optim={"epochs": 1}), out=tmp_path / "run")
     flat = motion_stores.write_2d(tmp_path / "flat.zarr", "openpose25", "f4")
     options = PredictOptions(vertices=tmp_path / "vertices", stride=3)
-    line = predict_run(tmp_path / "run", str(flat), tmp_path / "out.zarr", options=options, bvh=tmp_path / "bvh")
+    line = predict_run(
+        tmp_path / "run", str(flat), tmp_path / "out.zarr", options=options, bvh=tmp_path / "bvh"
+    )
     assert "5 bodies of 4 recordings" in line
     store = open_store(tmp_path / "out.zarr")
     model, joints = load_body(recipe.body)

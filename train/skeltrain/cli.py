@@ -287,7 +287,10 @@ def search(gallery: str, store: str, row: str, **options: Any) -> None:
     help="3D pose: from one window to the next; half a window by default.",
 )
 @click.option(
-    "--vertices", type=click.Path(path_type=Path), metavar="FOLDER", help="Meshes: a npz file of vertices a track."
+    "--vertices",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Meshes: a npz file of vertices a track.",
 )
 @click.option(
     "--body-model", type=click.Path(path_type=Path), help="Meshes: SMPL's file; the recipe's by default."
@@ -296,12 +299,13 @@ def search(gallery: str, store: str, row: str, **options: Any) -> None:
     "--regressor", type=click.Path(path_type=Path), help="Meshes: joint regressor; the recipe's by default."
 )
 @click.option(
-    "--bvh", type=click.Path(path_type=Path), metavar="FOLDER", help="3D poses and meshes: also BioVision files."
+    "--bvh",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="3D poses and meshes: also BioVision files.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it is a store.")
-def predict(
-    run: Path, store: str, out: Path, device: str | None, bvh: Path | None, **options: Any
-) -> None:
+def predict(run: Path, store: str, out: Path, device: str | None, bvh: Path | None, **options: Any) -> None:
     """Write what the model of RUN predicts for each recording of STORE as OUT.
 
     OUT is a csv table of classes where RUN is a probe's, and a sequence store of 3D poses where its task is
@@ -328,7 +332,8 @@ def predict(
 @click.option("--onnx", "file", type=click.Path(path_type=Path), required=True, help="File to write.")
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
 def export(run: Path, file: Path, overwrite: bool) -> None:
-    """Write the network of RUN, of task pose3d, as ONNX: clips (batch, time, 17, 3) in, motion of that shape out.
+    """Write the network of RUN, of task pose3d, as ONNX: clips (batch, time, 17, 3) in, motion of that
+    shape out.
 
     \b
     Example:

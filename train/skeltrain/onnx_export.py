@@ -1,8 +1,8 @@
 """A trained 3D pose network as ONNX, for runtimes without torch.
 
 What stands in the file is the network alone: clips (batch, time, joint, 3) of x, y and confidence in, motion
-(batch, time, joint, 3) out, with any number of clips and of frames up to the network's. Scaling, windows and the
-mean with the mirrored clip are the caller's (docs/motionbert.md).
+(batch, time, joint, 3) out, with any number of clips and of frames up to the network's. Scaling, windows
+and the mean with the mirrored clip are the caller's (docs/motionbert.md).
 """
 
 from __future__ import annotations

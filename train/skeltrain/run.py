@@ -183,8 +183,8 @@ def predict_run(
             )
         if given := (*options.given(), *(("--bvh",) if bvh is not None else ())):
             raise RunError(
-                f"{trained.path}: found task {task.name!r}, whose predictions are a table and have no use for "
-                f"{', '.join(given)}. Leave it out"
+                f"{trained.path}: found task {task.name!r}, whose predictions are a table and have no use "
+                f"for {', '.join(given)}. Leave it out"
             )
         table = task.predict(trained, store)
     aside = out.with_name(out.name + ".partial")

@@ -81,7 +81,9 @@ class MeshCollator:
     def __call__(self, micro: MicroBatch) -> MeshBatch:
         """Collate the micro batch's own clips."""
         data, augment, own = self._data, self._augment, micro.part
-        draws = torch.rand((len(micro.index), 2), generator=micro.generator(Purpose.AUGMENT, stream=self._stream))
+        draws = torch.rand(
+            (len(micro.index), 2), generator=micro.generator(Purpose.AUGMENT, stream=self._stream)
+        )
         draws = draws[own]
         rows = torch.from_numpy(data.clips[micro.own]).to(data.given.device)
         mirrored = (draws[:, 0] < augment.flip).to(rows.device)[:, None, None, None]

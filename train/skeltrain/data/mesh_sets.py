@@ -171,8 +171,8 @@ class _Rows:
         """(F, 24, 3) axis-angle vectors of an array."""
         if name not in self.store.arrays:
             raise DataError(
-                f"{self.store.path}: found no array {name!r}, expected another method's estimate of each body. "
-                "Ingest MotionBERT's mesh files that have them with --with "
+                f"{self.store.path}: found no array {name!r}, expected another method's estimate of each "
+                "body. Ingest MotionBERT's mesh files that have them with --with "
                 "pose,shape,estimate_pose,estimate_shape"
             )
         values = self.store.array(name)[self.rows].astype(np.float64)
@@ -265,8 +265,8 @@ class _Rows:
             return self.store.array("camera")[self.rows][:, :3, :3].astype(np.float64)
         if self.store.info.dataset.name != "amass":
             raise DataError(
-                f"{self.store.path}: found no array 'camera', expected how bodies are seen. Ingest with --with "
-                "camera"
+                f"{self.store.path}: found no array 'camera', expected how bodies are seen. Ingest with "
+                "--with camera"
             )
         return AMASS_TO_NETWORK[None].repeat(len(self.rows), axis=0)
 
@@ -282,8 +282,8 @@ class _Rows:
     def _number(self, column: str) -> Array:
         if column not in self.table or not (self.table[column] > 0).all():
             raise DataError(
-                f"{self.store.path}: found no {column} of the picture for each sequence, expected pixels in the "
-                f"column {column!r}"
+                f"{self.store.path}: found no {column} of the picture for each sequence, expected pixels in "
+                f"the column {column!r}"
             )
         return self.table[column].to_numpy(np.float64)[self.sequence]
 

@@ -1,4 +1,5 @@
-"""How far predicted bodies are from the true ones, frame by frame, in millimetres (MotionBERT, utils_mesh.py).
+"""How far predicted bodies are from the true ones, frame by frame, in millimetres (MotionBERT,
+utils_mesh.py).
 
 Bodies are compared relative to the first joint that the regressor finds in each. N frames, V vertices.
 """

@@ -64,7 +64,9 @@ class MeshEstimator(nn.Module):
         self.head = MeshHead(backbone.dim_rep, backbone.num_joints, **settings)
 
     def forward(self, x_NTJ3: Tensor, estimate: Estimate | None = None) -> Estimate:
-        """Return rotations (N, T, 24, 3, 3) and shapes (N, T, 10) of clips (N, T, J, 3); no estimate is used."""
+        """Return rotations (N, T, 24, 3, 3) and shapes (N, T, 10) of clips (N, T, J, 3); no estimate is
+        used.
+        """
         rotations, betas = self.head(self.backbone.get_representation(x_NTJ3))
         return rotations, betas
 
@@ -101,7 +103,9 @@ class RefinerHead(nn.Module):
         """Return rotations (N, T, 24, 3, 3) for estimates of that shape."""
         clips, frames = feature_NTJR.shape[:2]
         rows = rotations[..., :2, :].flatten(-2)
-        six_NDT = (matrix_to_rot6d(rotations) if self.layout == "columns" else rows).flatten(2).transpose(1, 2)
+        six_NDT = (
+            (matrix_to_rot6d(rotations) if self.layout == "columns" else rows).flatten(2).transpose(1, 2)
+        )
         seen = functional.relu(self.bn1(self.fc1(self.dropout(feature_NTJR.flatten(2).flatten(0, 1)))))
         seen_NHT = seen.view(clips, frames, -1).transpose(1, 2)
         given_NHT = functional.relu(self.bn2(self.fc2(six_NDT)))
@@ -148,8 +152,8 @@ class MeshRefiner(nn.Module):
                 estimate = self.first(x_NTJ3)
         if estimate is None:
             raise ModelError(
-                "found a refiner without estimates to refine, expected those of another method along with the "
-                "2D poses, or a run of task mesh that makes them (refine.run)"
+                "found a refiner without estimates to refine, expected those of another method along with "
+                "the 2D poses, or a run of task mesh that makes them (refine.run)"
             )
         rotations, betas = estimate
         return self.head(self.backbone.get_representation(x_NTJ3), rotations), betas

@@ -225,7 +225,9 @@ class MeshHead(nn.Module):
         self.init_pose[0, :6] = torch.tensor([1.0, 0.0, 0.0, -1.0, 0.0, 0.0])
 
     def start_from(self, path: str | Path) -> None:
-        """Start from the mean pose and shape of ``smpl_mean_params.npz``; raises `FormatError`, `ModelError`."""
+        """Start from the mean pose and shape of ``smpl_mean_params.npz``; raises `FormatError`,
+        `ModelError`.
+        """
         found = load_npz(path, ["pose", "shape"])
         for name, buffer in (("pose", self.init_pose), ("shape", self.init_shape)):
             value = torch.tensor(np.asarray(found[name], np.float32).reshape(1, -1))

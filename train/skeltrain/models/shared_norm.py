@@ -36,15 +36,16 @@ class SharedBatchNorm1d(nn.BatchNorm1d):
         if alone:
             if len(samples) < 2:
                 raise ModelError(
-                    "found a batch of one sample to normalise over, expected at least two. Raise optim.batch, "
-                    "or lower optim.accum"
+                    "found a batch of one sample to normalise over, expected at least two. Raise "
+                    "optim.batch, or lower optim.accum"
                 )
             return super().forward(input)
         share = 1.0 if self.counts else 0.0
         count = _sum(samples.new_full((1,), share * len(samples)))
         if count.item() < 2:
             raise ModelError(
-                "found one sample to normalise over in all processes, expected at least two. Raise optim.batch"
+                "found one sample to normalise over in all processes, expected at least two. Raise "
+                "optim.batch"
             )
         mean = _sum(samples.sum(dim=0) * share) / count
         variance = _sum(((samples - mean) ** 2).sum(dim=0) * share) / count

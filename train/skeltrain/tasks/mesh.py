@@ -1,4 +1,6 @@
-"""Pose and shape of SMPL from 2D pose, clip by clip, or from another estimate of it (MotionBERT, section 4.5)."""
+"""Pose and shape of SMPL from 2D pose, clip by clip, or from another estimate of it (MotionBERT, section
+4.5).
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ from skeltrain.tasks.registry import Context, Task
 class MeshTask(nn.Module):
     """A mesh network and its losses: ``forward(batch)`` gives those of a `MeshBatch`."""
 
-    def __init__(self, model: MeshEstimator | MeshRefiner, joints: BodyJoints, weights: dict[str, float]) -> None:
+    def __init__(
+        self, model: MeshEstimator | MeshRefiner, joints: BodyJoints, weights: dict[str, float]
+    ) -> None:
         super().__init__()
         self.model = model
         self.joints = joints
@@ -92,7 +96,9 @@ def build_mesh_recovery(recipe: MeshRecipe, context: Context) -> Job:
         raise DataError("found no store, expected at least one. Give it with --store STORE, or as data.store")
     stores = [open_store(entry.store) for entry in entries]
     protocols = [protocol_of(entry, store) for entry, store in zip(entries, stores, strict=True)]
-    last = MeshEntry(store=entries[-1].store, length=entries[-1].length, stride=entries[-1].length or data.length)
+    last = MeshEntry(
+        store=entries[-1].store, length=entries[-1].length, stride=entries[-1].length or data.length
+    )
     test = open_part(recipe, last, stores[-1], protocols[-1], data.test, task.joints, context)
     # an evaluation on another store has no use for training parts, which that store may not have
     train = [
@@ -103,12 +109,16 @@ def build_mesh_recovery(recipe: MeshRecipe, context: Context) -> Job:
     check_same_data(context, identity)
     check_lengths([part.clips.shape[1] for part in (*train, test)], recipe.model.maxlen)
     for part in train:
-        context.log(f"data: {len(part)} clips of {part.clips.shape[1]} frames of {part.identity[0]['dataset']}")
+        context.log(
+            f"data: {len(part)} clips of {part.clips.shape[1]} frames of {part.identity[0]['dataset']}"
+        )
     context.log(f"data: {len(test)} clips to test; 2D input: {data.input}; body model: {body.path}")
     describe(model, context.log, recipe.precision)
     loaders = [
         loader_of(recipe, entry, part, stream, context)
-        for stream, (entry, part) in enumerate(zip(entries if context.same_data else [last], train, strict=True))
+        for stream, (entry, part) in enumerate(
+            zip(entries if context.same_data else [last], train, strict=True)
+        )
     ]
     seed_everything(recipe.seed + world.rank)
     held_out = protocols[-1] is not None
@@ -127,7 +137,9 @@ def build_mesh_recovery(recipe: MeshRecipe, context: Context) -> Job:
             "data": identity,
             "input": data.input,
         },
-        evaluators=[Evaluator("test", MeshEvaluation(recipe, test, body, joints, context), in_training=held_out)],
+        evaluators=[
+            Evaluator("test", MeshEvaluation(recipe, test, body, joints, context), in_training=held_out)
+        ],
         monitor=("mpve", True) if held_out else ("loss", True),
     )
 
@@ -149,8 +161,8 @@ def settings_of(recipe: MeshRecipe, context: Context) -> dict[str, Any]:
     described = load_checkpoint(find_checkpoint(Path(recipe.refine.run)))["metadata"].get("model", {})
     if described.get("family") != MESH.name or described["config"].get("refine") is not None:
         raise ModelError(
-            f"{recipe.refine.run}: found a run of another kind, expected one of task mesh that refines nothing, "
-            "to make the estimates"
+            f"{recipe.refine.run}: found a run of another kind, expected one of task mesh that refines "
+            "nothing, to make the estimates"
         )
     config["first"] = described["config"]
     return config
@@ -233,8 +245,8 @@ def curriculum(loaders: Sequence[Loader], until: Sequence[int | None], epochs: i
     ends = [epochs if end is None else end for end in until]
     if max(ends) < epochs:
         raise DataError(
-            f"found no store to train on from epoch {max(ends)} on, expected one for all {epochs}. Leave until "
-            "of the last store out"
+            f"found no store to train on from epoch {max(ends)} on, expected one for all {epochs}. Leave "
+            "until of the last store out"
         )
     starts = sorted({0, *(end for end in ends if end < epochs)})
     return ByEpoch(
@@ -251,7 +263,9 @@ def curriculum(loaders: Sequence[Loader], until: Sequence[int | None], epochs: i
 def optimizer_of(model: MeshEstimator | MeshRefiner, optim: Optim, backbone_rate: float) -> Optimizer:
     """Return the optimiser of a head, whose backbone learns at a rate of its own."""
     optimizer = make_optimizer(
-        *(model.head, optim.name, optim.peak_lr, optim.weight_decay), betas=optim.betas, momentum=optim.momentum
+        *(model.head, optim.name, optim.peak_lr, optim.weight_decay),
+        betas=optim.betas,
+        momentum=optim.momentum,
     )
     for group in parameter_groups(model.backbone, optim.weight_decay) if backbone_rate else ():
         optimizer.add_param_group({**group, "lr_scale": backbone_rate})

@@ -127,7 +127,10 @@ class MeshEvaluation:
             found: list[list[Tensor]] = [[] for _ in NAMES]
             for _, batch in self._batches():
                 truth = self._body(rodrigues(batch.pose), batch.shape)
-                guess = [(part / mean.frames).expand(len(truth[0]), -1, -1) for part in (mean.vertices, mean.joints)]
+                guess = [
+                    (part / mean.frames).expand(len(truth[0]), -1, -1)
+                    for part in (mean.vertices, mean.joints)
+                ]
                 errors = mesh_errors(guess[0], guess[1], *truth)
                 for kind, name in enumerate(NAMES):
                     found[kind].append(getattr(errors, name))

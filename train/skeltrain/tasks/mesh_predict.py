@@ -1,4 +1,5 @@
-"""Bodies of the tracks of any 2D store: joints, pose and shape of SMPL in a sequence store, vertices beside it.
+"""Bodies of the tracks of any 2D store: joints, pose and shape of SMPL in a sequence store, vertices
+beside it.
 
 T frames of a track, V vertices.
 """
@@ -6,7 +7,7 @@ T frames of a track, V vertices.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from skelformats.smpl import BodyModel
 from skeltrain.models.mesh import BodyJoints, MeshRefiner
 from skeltrain.models.motion_heads import MILLIMETRES, SMPL_BETAS, SMPL_JOINTS
 from skeltrain.models.registry import load_model
-from skeltrain.models.smpl import Body, matrix_to_axis_angle, mean_rotation, rodrigues, skin
+from skeltrain.models.smpl import Body, matrix_to_axis_angle, mean_rotation, skin
 from skeltrain.run_folder import RunError
 from skeltrain.tasks.mesh_evaluation import infer_bodies
 from skeltrain.tasks.mesh_recipe import BodyFiles, load_body
@@ -71,7 +72,10 @@ class BodyLifter:
         length = min(self.length, len(points))
         total = torch.zeros((len(points), SMPL_JOINTS, 3, 3), device=self.device)
         share = torch.from_numpy(ramp(length)).float().to(self.device)[:, None, None, None]
-        betas, starts = torch.zeros(SMPL_BETAS, device=self.device), window_starts(len(points), length, self.stride)
+        betas, starts = (
+            torch.zeros(SMPL_BETAS, device=self.device),
+            window_starts(len(points), length, self.stride),
+        )
         for start in starts:
             clip = torch.from_numpy(points[start : start + length])[None].to(self.device)
             with torch.no_grad():
@@ -122,7 +126,9 @@ def predict_meshes(trained: Trained, where: str, out: Path, options: PredictOpti
         trained.log(line)
     made = info.provenance
     beside = "" if writer is None else f"; vertices in {options.vertices}"
-    return f"{out}: {made.sequences:,} bodies of {made.recordings:,} recordings, {made.frames:,} frames{beside}"
+    return (
+        f"{out}: {made.sequences:,} bodies of {made.recordings:,} recordings, {made.frames:,} frames{beside}"
+    )
 
 
 def body_files(trained: Trained, options: PredictOptions) -> BodyFiles:
@@ -176,9 +182,9 @@ def body_track(
 class VertexWriter:
     """Writes the vertices of each track as a file ``NAME.npz`` in a folder.
 
-    Of T frames: ``vertices`` (T, V, 3) float32 metres in the network's axes (x to the right, y down, z away from
-    the camera), relative to the root that the store's joints are relative to; ``frame`` (T,); ``pose`` (T, 24,
-    3) and ``betas`` (10,); and ``faces`` (F, 3) where the body model has them.
+    Of T frames: ``vertices`` (T, V, 3) float32 metres in the network's axes (x to the right, y down, z
+    away from the camera), relative to the root that the store's joints are relative to; ``frame`` (T,);
+    ``pose`` (T, 24, 3) and ``betas`` (10,); and ``faces`` (F, 3) where the body model has them.
     """
 
     def __init__(self, model: BodyModel, device: torch.device, folder: Path) -> None:
@@ -236,8 +242,8 @@ def described(store: Store) -> Dataset:
                 {"pose_joint": load_skeleton("smpl24").names, "rotation": ("x", "y", "z")},
                 "f4",
                 "rad",
-                "axis-angle of each joint of SMPL against its parent, the root's in the camera's axes (x to the "
-                "right, y down, z ahead)",
+                "axis-angle of each joint of SMPL against its parent, the root's in the camera's axes (x to "
+                "the right, y down, z ahead)",
             ),
         ),
     )
@@ -274,7 +280,7 @@ def _claim(folder: Path, overwrite: bool) -> None:
     """Make the folder of the vertices; raises `RunError` where one with files is not to be written into."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
         raise RunError(
-            f"{folder}: found files, expected an empty folder, or none, for the vertices. Add --overwrite, or "
-            "choose another"
+            f"{folder}: found files, expected an empty folder, or none, for the vertices. Add --overwrite, "
+            "or choose another"
         )
     folder.mkdir(parents=True, exist_ok=True)

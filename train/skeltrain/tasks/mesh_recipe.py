@@ -42,8 +42,8 @@ class BodyFiles(Section):
     regressor
         ``.npy`` with what makes the joints of h36m17 (17, V) of its vertices.
     mean
-        ``smpl_mean_params.npz``, where the head starts; null starts from the rest pose, upright and facing the
-        camera.
+        ``smpl_mean_params.npz``, where the head starts; null starts from the rest pose, upright and facing
+        the camera.
     """
 
     model: str | None = None

@@ -116,7 +116,6 @@ class PredictOptions:
     overwrite: bool = False
     command: str = ""
 
-
     def given(self) -> tuple[str, ...]:
         """Return the options that say how, by the names that the user gave them by."""
         names = ("height", "stride", "vertices", "body_model", "regressor")
