@@ -34,7 +34,7 @@ SMPL_FROM_SMPLH = (*range(23), 37)
 """Joints of SMPL+H whose rotations SMPL's 24 take: its two hands turn as the first index joints do."""
 
 _NEEDED = ("v_template", "shapedirs", "J_regressor", "kintree_table")
-_FOR_VERTICES = ("posedirs", "weights")
+_FOR_VERTICES = ("posedirs", "weights", "f")
 _SHAPE_COLUMNS = 300
 """SMPL-X keeps directions of facial expression behind 300 columns of body shape."""
 
@@ -63,6 +63,8 @@ class BodyModel:
         (V, K) skinning weights, or None.
     soft_directions
         (V, 3, D) what each DMPL coefficient adds, or None.
+    faces
+        (F, 3) int64 vertices of each triangle, or None.
     """
 
     path: str
@@ -73,6 +75,7 @@ class BodyModel:
     pose_directions: Array | None = None
     weights: Array | None = None
     soft_directions: Array | None = None
+    faces: NDArray[np.int64] | None = None
 
     @property
     def kind(self) -> str:
@@ -313,10 +316,14 @@ def _build(path: Path, arrays: Mapping[str, Any]) -> BodyModel:
         "shapedirs": (vertices, 3, numbers["shapedirs"].shape[-1] if numbers["shapedirs"].ndim else 0),
         "posedirs": (vertices, 3, 9 * (joints - 1)),
         "weights": (vertices, joints),
+        "f": (len(numbers["f"]) if "f" in numbers and numbers["f"].ndim else 0, 3),
     }
     for key, value in numbers.items():
         if value.shape != expected[key]:
             raise FormatError(path, f"{key!r} of shape {value.shape}", f"{expected[key]}")
+    faces = numbers.get("f")
+    if faces is not None and faces.size and not (faces.min() >= 0 and faces.max() < vertices):
+        raise FormatError(path, "triangles 'f' of vertices that are not there", f"numbers below {vertices}")
     if joints not in KINDS:
         raise FormatError(path, f"a model of {joints} joints", "24 (SMPL), 52 (SMPL+H) or 55 (SMPL-X)")
     # the root's parent is -1, or as uint32 4294967295
@@ -331,4 +338,5 @@ def _build(path: Path, arrays: Mapping[str, Any]) -> BodyModel:
         parents=parents,
         pose_directions=numbers.get("posedirs"),
         weights=numbers.get("weights"),
+        faces=None if faces is None else faces.astype(np.int64),
     )

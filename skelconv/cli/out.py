@@ -57,7 +57,11 @@ def remap(store: Path | str, out: Path, layout: str, overwrite: bool) -> None:
 @click.argument("store", type=STORE)
 @click.argument("out", type=PATH)
 @click.option(
-    "--to", "form", metavar="FORM", required=True, help="pyskl, ctrgcn, parquet, csv, or an installed one."
+    "--to",
+    "form",
+    metavar="FORM",
+    required=True,
+    help="pyskl, ctrgcn, parquet, csv, bvh, or an installed one.",
 )
 @click.option("--protocol", help="Official split of a ctrgcn file.  [default: the store's first]")
 @click.option(
@@ -65,13 +69,14 @@ def remap(store: Path | str, out: Path, layout: str, overwrite: bool) -> None:
 )
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 def export(store: Path | str, out: Path, form: str, protocol: str | None, chain: str, overwrite: bool) -> int:
-    """Write STORE as a pyskl pickle, a CTR-GCN npz file, or a folder of Parquet or CSV files.
+    """Write STORE as a pyskl pickle, a CTR-GCN npz file, or a folder of Parquet, CSV or BioVision files.
 
     \b
     Example:
         skelconv export ntu60.zarr ntu60_3danno.pkl --to pyskl
         skelconv export ntu60.zarr NTU60_CS.npz --to ctrgcn --protocol xsub
         skelconv export ntu60.zarr tables/ --to parquet
+        skelconv export poses.zarr motion/ --to bvh
 
     docs/export.md says what stands in each. Exit codes as those of ingest.
     """

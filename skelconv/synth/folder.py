@@ -23,6 +23,7 @@ from skelconv.synth import (
     coco,
     h36m,
     instavariety,
+    motionbert_mesh,
     mpi3dhp,
     ntu,
     openpose,
@@ -95,7 +96,10 @@ SYNTHESIZERS: Mapping[str, Synthesizer] = MappingProxyType(
         "posetrack": Synthesizer("posetrack", "", posetrack.make_annotations, video.capacity),
         "instavariety": Synthesizer("instavariety", "", instavariety.make_tracks, video.capacity),
         "pyskl": Synthesizer("pyskl", "", pyskl.make_annotation, video.capacity, pyskl.pickled),
-        "pw3d": Synthesizer("pw3d", "", pw3d.make_sequence, video.capacity),
+        "pw3d": Synthesizer("pw3d", "", pw3d.make_sequence, video.capacity, pw3d.body_files),
+        "motionbert_mesh": Synthesizer(
+            "motionbert_mesh", "", motionbert_mesh.make_video, video.capacity, motionbert_mesh.pickled
+        ),
         "mpi3dhp": Synthesizer("mpi3dhp", "", mpi3dhp.make_recording, mpi3dhp.capacity, mpi3dhp.files),
     }
 )

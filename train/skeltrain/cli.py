@@ -287,25 +287,65 @@ def search(gallery: str, store: str, row: str, **options: Any) -> None:
     metavar="FRAMES",
     help="3D pose: from one window to the next; half a window by default.",
 )
+@click.option(
+    "--vertices",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Meshes: a npz file of vertices a track.",
+)
+@click.option(
+    "--body-model", type=click.Path(path_type=Path), help="Meshes: SMPL's file; the recipe's by default."
+)
+@click.option(
+    "--regressor", type=click.Path(path_type=Path), help="Meshes: joint regressor; the recipe's by default."
+)
+@click.option(
+    "--bvh",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="3D poses and meshes: also BioVision files.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it is a store.")
-def predict(run: Path, store: str, out: Path, device: str | None, **options: Any) -> None:
+def predict(run: Path, store: str, out: Path, device: str | None, bvh: Path | None, **options: Any) -> None:
     """Write what the model of RUN predicts for each recording of STORE as OUT.
 
     OUT is a csv table of classes where RUN is a probe's, and a sequence store of 3D poses where its task is
-    pose3d; STORE then is any store of 2D poses that have the joints of Human3.6M.
+    pose3d, or of bodies with the pose and shape of SMPL where it is mesh; STORE then is any store of 2D poses
+    that have the joints of Human3.6M.
 
     \b
     Example:
         skeltrain train linprobe --set encoder.run=runs/ntu --out runs/ntu_probe
         skeltrain predict runs/ntu_probe new.zarr labels.csv
         skeltrain predict runs/pose3d openpose.zarr poses.zarr --height 1.75
+        skeltrain predict runs/mesh openpose.zarr bodies.zarr --vertices vertices --bvh bvh
     """
     _need_extra()
     from skeltrain.run import predict_run
     from skeltrain.tasks.registry import PredictOptions
 
     chosen = PredictOptions(**options, command=_command())
-    click.echo(predict_run(run, store, out, device, chosen, _log))
+    click.echo(predict_run(run, store, out, device, chosen, _log, bvh))
+
+
+@cli.command(short_help="Write the network of a 3D pose run as ONNX.")
+@RUN
+@click.option("--onnx", "file", type=click.Path(path_type=Path), required=True, help="File to write.")
+@click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
+def export(run: Path, file: Path, overwrite: bool) -> None:
+    """Write the network of RUN, of task pose3d, as ONNX: clips (batch, time, 17, 3) in, motion of that
+    shape out.
+
+    \b
+    Example:
+        skeltrain export runs/pose3d --onnx pose3d.onnx
+    """
+    _need_extra()
+    from skeltrain.onnx_export import export_onnx
+    from skeltrain.run import use
+
+    with use(run, (), _log) as (_, _, trained):
+        click.echo(export_onnx(trained, file, overwrite))
 
 
 cli.add_command(reconstruct)

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 import orjson
 
+from skelconv.export import ExportOptions, export_store
+from skelconv.store.store import open_store
 from skeltrain.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, load_newest
 from skeltrain.distributed import join_world, require_single_process
 from skeltrain.engine import Evaluation, Job, Outcome, evaluate, fit
@@ -148,8 +150,14 @@ def predict_run(
     device: str | None = None,
     options: PredictOptions | None = None,
     log: Log = lambda line: None,
+    bvh: Path | None = None,
 ) -> str:
     """Write what a run's model predicts for a store, as a csv table or as a store, whichever its task makes.
+
+    Parameters
+    ----------
+    bvh
+        Folder for a BioVision file of each sequence, where a store of 3D poses is made.
 
     Returns
     -------
@@ -164,15 +172,19 @@ def predict_run(
     options = options or PredictOptions()
     with use(where, _on(device), log) as (task, _, trained):
         if task.predict_store is not None:
-            return task.predict_store(trained, store, out, options)
+            line = task.predict_store(trained, store, out, options)
+            if bvh is None:
+                return line
+            made = export_store(open_store(out), bvh, "bvh", ExportOptions(overwrite=options.overwrite))
+            return f"{line}\n{made.describe()}"
         if task.predict is None:
             raise RunError(
                 f"{trained.path}: found task {task.name!r}, whose models predict nothing for a store"
             )
-        if options.height is not None or options.stride is not None:
+        if given := (*options.given(), *(("--bvh",) if bvh is not None else ())):
             raise RunError(
-                f"{trained.path}: found task {task.name!r}, whose predictions are a table and have neither "
-                "height nor stride. Leave --height and --stride out"
+                f"{trained.path}: found task {task.name!r}, whose predictions are a table and have no use "
+                f"for {', '.join(given)}. Leave it out"
             )
         table = task.predict(trained, store)
     aside = out.with_name(out.name + ".partial")

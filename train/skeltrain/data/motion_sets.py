@@ -148,7 +148,7 @@ def open_motion(
     expected = "m" if kind == "3d" else "px"
     if store.info.unit != expected:
         raise DataError(f"{store.path}: found poses in {store.info.unit!r}, expected {expected!r}")
-    table = _part(store, protocol, part)
+    table = part_of(store, protocol, part)
     rows = np.concatenate([np.arange(a, a + n) for a, n in zip(table["start"], table["length"], strict=True)])
     sequence = np.repeat(np.arange(len(table)), table["length"])
     frame = store.array("frame_index")[rows].astype(np.int64)
@@ -163,19 +163,11 @@ def open_motion(
         pose = image_points(store, position, store.array(CONFIDENCE)[rows] if _scored(store) else None)
         millimetres = np.full(len(rows), np.nan)
     seen = np.asarray((np.isfinite(pose) if kind == "3d" else pose[..., 2:] > 0).all(axis=-1), np.bool_)
-    cut = [clip for at in range(len(table)) for clip in _cut(np.flatnonzero(sequence == at), frame, rules)]
-    kept = [clip for clip in cut if _usable(seen[clip], rules)]
-    if not kept:
-        longest = int(table["length"].max())
-        raise DataError(
-            f"{store.path}: found no clip of {rules.length} frames with enough joints seen among {len(cut)} "
-            f"(the longest sequence has {longest} frames), expected at least one. Set length, stretch, "
-            f"seen and root of the data of this kind ({kind})"
-        )
+    clips = cut_clips(store, rules, seen, sequence, frame, kind)
     return MotionSet(
         kind=kind,
         pose=torch.from_numpy(pose.astype(np.float32)).to(device),
-        clips=np.stack(kept).astype(np.int64),
+        clips=clips,
         detection=detected,
         millimetres=millimetres,
         sequence=sequence,
@@ -183,6 +175,41 @@ def open_motion(
         table=table,
         identity=(identify(store),),
     )
+
+
+def cut_clips(
+    store: Store,
+    rules: Clips,
+    seen: NDArray[np.bool_],
+    sequence: NDArray[np.int64],
+    frame: NDArray[np.int64],
+    kind: str,
+) -> NDArray[np.int64]:
+    """Return the clips (N, T) of the rows of a store, whose joints (F, J) were seen.
+
+    Parameters
+    ----------
+    sequence, frame
+        (F,) of each row; sequences stand one after another.
+    kind
+        What the data is, for the message.
+
+    Raises
+    ------
+    DataError
+        There is no clip.
+    """
+    lengths = np.bincount(sequence) if len(sequence) else np.zeros(1, np.int64)
+    edges = np.searchsorted(sequence, np.arange(len(lengths) + 1))
+    cut = [clip for a, b in pairwise(edges) for clip in _cut(np.arange(a, b), frame, rules)]
+    kept = [clip for clip in cut if _usable(seen[clip], rules)]
+    if not kept:
+        raise DataError(
+            f"{store.path}: found no clip of {rules.length} frames with enough joints seen among {len(cut)} "
+            f"(the longest sequence has {lengths.max()} frames), expected at least one. Set length, stretch, "
+            f"seen and root of the data of this kind ({kind})"
+        )
+    return np.stack(kept).astype(np.int64)
 
 
 def join(sets: Sequence[MotionSet]) -> MotionSet:
@@ -249,7 +276,8 @@ def _scored(store: Store) -> bool:
     return CONFIDENCE in store.arrays
 
 
-def _part(store: Store, protocol: str | None, part: str) -> pd.DataFrame:
+def part_of(store: Store, protocol: str | None, part: str) -> pd.DataFrame:
+    """Return the sequences of a part of a split; None for everything. Raises `DataError` for none."""
     table = store.to_frame()
     if protocol is not None:
         column = f"split_{protocol}"

@@ -6,6 +6,9 @@ Poses are axis-angle vectors (..., 24, 3) in radians, shapes (..., 10).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from torch import Tensor
 
 from skeltrain.losses import motion
@@ -13,7 +16,9 @@ from skeltrain.models.errors import ModelError
 from skeltrain.models.smpl import rodrigues
 
 #: Weight of each term (MotionBERT, MB_ft_h36m_mesh.yaml); joints in millimetres, relative to the root.
-WEIGHTS = {"joints": 0.5, "velocity": 10.0, "pose": 1000.0, "shape": 1.0, "norm": 20.0}
+WEIGHTS: Mapping[str, float] = MappingProxyType(
+    {"joints": 0.5, "velocity": 10.0, "pose": 1000.0, "shape": 1.0, "norm": 20.0}
+)
 
 
 def pose(pred: Tensor, target: Tensor, squared: bool = False) -> Tensor:
@@ -39,7 +44,11 @@ def norm(pred_pose: Tensor, pred_shape: Tensor) -> Tensor:
 
 
 def mesh_losses(
-    pred_joints: Tensor, target_joints: Tensor, pred_theta: Tensor, target_theta: Tensor
+    pred_joints: Tensor,
+    target_joints: Tensor,
+    pred_theta: Tensor,
+    target_theta: Tensor,
+    weights: Mapping[str, float] = WEIGHTS,
 ) -> dict[str, Tensor]:
     """Return every term of `WEIGHTS`, and their weighted sum as ``loss``.
 
@@ -49,6 +58,8 @@ def mesh_losses(
         (N, T, 17, 3) millimetres; made relative to joint 0 here.
     pred_theta, target_theta
         (N, T, 82): 24 axis-angle vectors, then 10 shape coefficients.
+    weights
+        What each term counts.
     """
     pred_local, target_local = (joints - joints[:, :, :1] for joints in (pred_joints, target_joints))
     pred_pose, target_pose = (
@@ -61,7 +72,7 @@ def mesh_losses(
         "shape": shape(pred_theta[..., 72:], target_theta[..., 72:]),
         "norm": norm(pred_pose, pred_theta[..., 72:]),
     }
-    total = sum((WEIGHTS[name] * value for name, value in terms.items()), start=pred_theta.new_zeros(()))
+    total = sum((weights[name] * value for name, value in terms.items()), start=pred_theta.new_zeros(()))
     return {**terms, "loss": total}
 
 

@@ -22,6 +22,7 @@ from skelformats.safe_npz import load_npy, load_npz
 from skelformats.smpl import BodyModel, load_body_model
 from skeltrain.models.dstformer import DSTformer
 from skeltrain.models.errors import ModelError
+from skeltrain.models.shared_norm import SharedBatchNorm1d
 from skeltrain.models.smpl import Body, matrix_to_axis_angle, rot6d_to_matrix, skin
 
 #: Width of the hidden layer of the action heads, and of the mesh head (the paper has 512 for the latter).
@@ -203,7 +204,7 @@ class MeshHead(nn.Module):
         width = num_joints * dim_rep
         self.dropout = nn.Dropout(dropout_ratio)
         self.fc1, self.fc2 = nn.Linear(width, hidden_dim), nn.Linear(width, hidden_dim)
-        self.bn1, self.bn2 = nn.BatchNorm1d(hidden_dim), nn.BatchNorm1d(hidden_dim)
+        self.bn1, self.bn2 = SharedBatchNorm1d(hidden_dim), SharedBatchNorm1d(hidden_dim)
         self.head_pose = nn.Linear(hidden_dim, 6 * SMPL_JOINTS)
         self.head_shape = nn.Linear(hidden_dim, SMPL_BETAS)
         for layer in (self.head_pose, self.head_shape):
@@ -217,6 +218,24 @@ class MeshHead(nn.Module):
             if value.shape != fresh.shape:
                 raise ModelError(f"MeshHead: found {name} of {value.numel()} numbers, expected {len(fresh)}")
             self.register_buffer(name, value[None].clone())
+
+    def start_upright(self) -> None:
+        """Start upright and facing the camera, in axes whose y points down."""
+        # half a turn about x, as 6 numbers
+        self.init_pose[0, :6] = torch.tensor([1.0, 0.0, 0.0, -1.0, 0.0, 0.0])
+
+    def start_from(self, path: str | Path) -> None:
+        """Start from the mean pose and shape of ``smpl_mean_params.npz``; raises `FormatError`,
+        `ModelError`.
+        """
+        found = load_npz(path, ["pose", "shape"])
+        for name, buffer in (("pose", self.init_pose), ("shape", self.init_shape)):
+            value = torch.tensor(np.asarray(found[name], np.float32).reshape(1, -1))
+            if value.shape != buffer.shape:
+                raise ModelError(
+                    f"{path}: found {name} of {value.numel()} numbers, expected {buffer.numel()}"
+                )
+            buffer.copy_(value)
 
     def forward(self, feature_NTJR: Tensor) -> tuple[Tensor, Tensor]:
         """Return rotations (N, T, 24, 3, 3) and shapes (N, T, 10) of representations (N, T, J, R)."""
@@ -267,15 +286,12 @@ class MeshNet(nn.Module):
                 f"{model.path}: found a {model.kind} model of {model.joints} joints, expected SMPL with "
                 f"{SMPL_JOINTS}: the head predicts that many rotations"
             )
-        first = {} if mean_params is None else load_npz(mean_params, ["pose", "shape"])
-        start = {
-            f"init_{name}": torch.tensor(np.asarray(value, np.float32).ravel())
-            for name, value in first.items()
-        }
         self.backbone = backbone
-        self.head = MeshHead(backbone.dim_rep, backbone.num_joints, hidden_dim, dropout_ratio, **start)
+        self.head = MeshHead(backbone.dim_rep, backbone.num_joints, hidden_dim, dropout_ratio)
+        if mean_params is not None:
+            self.head.start_from(mean_params)
         self.body = Body(model)
-        regressor = _load_regressor(joint_regressor, model)
+        regressor = load_regressor(joint_regressor, model)
         self.register_buffer("joint_regressor", regressor, persistent=False)
 
     def forward(self, x_NTJ3: Tensor) -> MeshPrediction:
@@ -320,7 +336,8 @@ def _agree(backbone: DSTformer, dim_rep: int | None, num_joints: int | None) -> 
     return backbone.dim_rep, backbone.num_joints
 
 
-def _load_regressor(source: NDArray[np.floating] | str | Path | None, model: BodyModel) -> Tensor:
+def load_regressor(source: NDArray[np.floating] | str | Path | None, model: BodyModel) -> Tensor:
+    """Return the regressor (17, V) of a body model; raises `ModelError` where there is none that fits."""
     if source is None:
         raise ModelError(
             f"{model.path}: found no joint regressor for this body model, expected one from its "

@@ -10,7 +10,9 @@ N bodies, V vertices, K joints, S shape coefficients; radians, and the unit of t
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skelformats.skeleton import load_skeleton
@@ -31,6 +33,9 @@ class Body(nn.Module):
     ----------
     model
         Whole: with pose directions and skinning weights.
+    which
+        Numbers of the vertices to keep, such as those that a regressor uses; None keeps all. Joints are the
+        same in any case.
 
     Raises
     ------
@@ -41,10 +46,16 @@ class Body(nn.Module):
     template: Tensor
     shape_directions: Tensor
     pose_directions: Tensor
-    joint_regressor: Tensor
+    rest: Tensor
+    rest_directions: Tensor
     weights: Tensor
 
-    def __init__(self, model: BodyModel, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        model: BodyModel,
+        dtype: torch.dtype = torch.float32,
+        which: NDArray[np.intp] | None = None,
+    ) -> None:
         super().__init__()
         if model.pose_directions is None or model.weights is None:
             raise ModelError(
@@ -53,12 +64,14 @@ class Body(nn.Module):
             )
         self.path = model.path
         self.parents = model.parents
+        kept = slice(None) if which is None else which
         arrays = {
-            "template": model.template,
-            "shape_directions": model.shape_directions,
-            "pose_directions": model.pose_directions,
-            "joint_regressor": model.joint_regressor,
-            "weights": model.weights,
+            "template": model.template[kept],
+            "shape_directions": model.shape_directions[kept],
+            "pose_directions": model.pose_directions[kept],
+            "rest": model.joint_regressor @ model.template,
+            "rest_directions": np.einsum("kv,vas->kas", model.joint_regressor, model.shape_directions),
+            "weights": model.weights[kept],
         }
         for name, array in arrays.items():
             # the files are licensed to each user: they must not travel in a checkpoint
@@ -91,7 +104,7 @@ def skin(body: Body, betas: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor]:
             f"expected (bodies, {len(body.parents)}, 3, 3) and at most {body.shape_directions.shape[2]}"
         )
     shaped_NV3 = body.template + torch.einsum("vas,ns->nva", body.shape_directions[..., :count], betas)
-    rest_NK3 = body.joint_regressor @ shaped_NV3
+    rest_NK3 = body.rest + torch.einsum("kas,ns->nka", body.rest_directions[..., :count], betas)
     bends = (rotations[:, 1:] - torch.eye(3, dtype=rotations.dtype, device=rotations.device)).flatten(1)
     posed_NV3 = shaped_NV3 + torch.einsum("vap,np->nva", body.pose_directions, bends)
     joints_NK3, turned_NK33 = _forward_kinematics(rest_NK3, body.parents, rotations)
@@ -187,6 +200,25 @@ def flip_pose(pose: Tensor) -> Tensor:
     mirror = list(load_skeleton("smpl24").mirror)
     flipped = joints[..., mirror, :] * joints.new_tensor([1.0, -1.0, -1.0])
     return flipped.flatten(-2) if flat else flipped
+
+
+def flip_rotations(rotations: Tensor) -> Tensor:
+    """Mirror poses as `flip_pose` does, as matrices (..., 24, 3, 3)."""
+    mirror = list(load_skeleton("smpl24").mirror)
+    sign = rotations.new_tensor([-1.0, 1.0, 1.0])
+    return rotations[..., mirror, :, :] * sign[:, None] * sign
+
+
+def mean_rotation(rotations: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the rotations (..., 3, 3) whose first two columns point to the means of those of (M, ..., 3, 3).
+
+    Parameters
+    ----------
+    weights
+        (M, ...) what each counts; None for alike.
+    """
+    six = matrix_to_rot6d(rotations)
+    return rot6d_to_matrix((six if weights is None else six * weights[..., None]).sum(dim=0))
 
 
 def _direction(vector: Tensor) -> Tensor:

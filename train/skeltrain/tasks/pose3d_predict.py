@@ -8,7 +8,7 @@ T frames of a track, J = 17 joints.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -79,9 +79,7 @@ class Lifter:
         total = np.zeros_like(points, np.float64)
         count = np.zeros((len(points), 1, 1))
         length = min(self.length, len(points))
-        ramp = np.minimum(np.arange(1, length + 1), np.arange(length, 0, -1))[:, None, None].astype(
-            np.float64
-        )
+        share = ramp(length)[:, None, None]
         for start in window_starts(len(points), length, self.stride):
             clip = torch.from_numpy(points[start : start + length])[None].to(self.device)
             with torch.no_grad():
@@ -92,8 +90,8 @@ class Lifter:
                 motion[..., 2] += (before[..., 2] - motion[there][..., 2]).mean()
             elif not self.relative:
                 motion[..., 2] -= motion[0, 0, 2]
-            total[start : start + length] += motion * ramp
-            count[start : start + length] += ramp
+            total[start : start + length] += motion * share
+            count[start : start + length] += share
         return (total / count).astype(np.float32)
 
 
@@ -123,12 +121,7 @@ def predict_poses(trained: Trained, where: str, out: Path, options: PredictOptio
     lifter = build_lifter(trained, options)
     if options.height is not None and not 0 < options.height < np.inf:
         raise RunError(f"found a height of {options.height}, expected metres above 0, such as 1.75")
-    store = open_store(where)
-    if len(store.info.axes.names) != 2 or store.info.unit != "px":
-        raise DataError(
-            f"{where}: found positions {', '.join(store.info.axes.names)} in {store.info.unit!r}, expected "
-            "2D poses in pixels"
-        )
+    store = open_2d(where)
     left: list[str] = []
     info = write_store(
         out,
@@ -143,21 +136,55 @@ def predict_poses(trained: Trained, where: str, out: Path, options: PredictOptio
     return f"{out}: {made.sequences:,} tracks of {made.recordings:,} recordings, {made.frames:,} frames in 3D"
 
 
+def open_2d(where: str) -> Store:
+    """Open a store of 2D poses; raises `DataError` for any other."""
+    store = open_store(where)
+    if len(store.info.axes.names) != 2 or store.info.unit != "px":
+        raise DataError(
+            f"{where}: found positions {', '.join(store.info.axes.names)} in {store.info.unit!r}, expected "
+            "2D poses in pixels"
+        )
+    return store
+
+
+def chosen_stride(length: int, asked: int | None) -> int:
+    """Return the frames from one window to the next; raises `RunError`."""
+    stride = asked or max(length // 2, 1)
+    if not 0 < stride <= length:
+        raise RunError(f"found a stride of {stride} frames, expected from 1 to the {length} of a window")
+    return stride
+
+
+def ramp(length: int) -> NDArray[np.float64]:
+    """Return what each frame (T,) of a window counts where windows overlap: less towards its ends."""
+    return np.minimum(np.arange(1, length + 1), np.arange(length, 0, -1)).astype(np.float64)
+
+
 def build_lifter(trained: Trained, options: PredictOptions) -> Lifter:
     """Return the network of a checkpoint, ready to run; raises `RunError`, `ModelError`."""
     recipe = trained.metadata["recipe"]
     model = load_model(trained.checkpoint).to(trained.world.device).eval()
     assert isinstance(model, DSTformer)
     length = int(recipe["data"]["length"])
-    stride = options.stride or max(length // 2, 1)
-    if not 0 < stride <= length:
-        raise RunError(f"found a stride of {stride} frames, expected from 1 to the {length} of a window")
+    stride = chosen_stride(length, options.stride)
     flip = bool(recipe["test"]["flip"])
     return Lifter(model, trained.world.device, length, stride, bool(trained.metadata["relative"]), flip)
 
 
 def clips(store: Store, lifter: Lifter, height: float | None, left: list[str]) -> Iterator[tuple[str, Clip]]:
     """Yield each recording in 3D; what cannot be lifted is said in ``left``."""
+
+    def lift(body: Sequence) -> Track | None:
+        lifted = lift_track(store, body, lifter, height)
+        return lifted and Track(body.body, lifted.frame, lifted.pose, lifted.confidence)
+
+    return tracks_of(store, lift, left)
+
+
+def tracks_of(
+    store: Store, lift: Callable[[Sequence], Track | None], left: list[str]
+) -> Iterator[tuple[str, Clip]]:
+    """Yield each recording with what ``lift`` makes of its tracks; those it makes nothing of are ``left``."""
     table = store.to_frame()
     names = list(dict.fromkeys(table["recording"]))
     done = 0
@@ -165,11 +192,11 @@ def clips(store: Store, lifter: Lifter, height: float | None, left: list[str]) -
         recording = store.recording(str(name))
         tracks = []
         for body in recording.bodies:
-            lifted = lift_track(store, body, lifter, height)
-            if lifted is None:
+            track = lift(body)
+            if track is None:
                 left.append(f"left out: {body.name}, which has too few joints to place it")
                 continue
-            tracks.append(Track(body.body, lifted.frame, lifted.pose, lifted.confidence))
+            tracks.append(track)
         if tracks:
             done += 1
             yield str(table.loc[recording.bodies[0].name, "source"]), _clip(recording, tuple(tracks))
@@ -181,23 +208,54 @@ def clips(store: Store, lifter: Lifter, height: float | None, left: list[str]) -
 
 
 def lift_track(store: Store, body: Sequence, lifter: Lifter, height: float | None) -> Lifted | None:
-    """Lift one track; None where it has fewer than four joints, or no extent.
+    """Lift one track; None where it has fewer than four joints, or no extent."""
+    track = scaled_track(store, body, lifter.length)
+    if track is None:
+        return None
+    pose = np.concatenate([lifter.lift(part) for part in track.parts()])
+    if height is not None:
+        pose *= metres_a_unit(pose, height)
+    return Lifted(track.frame, pose, track.points[..., 2])
 
-    Gaps of up to a window are interpolated; a longer one divides the track.
+
+@dataclass(frozen=True)
+class ScaledTrack:
+    """A track as a network is given it.
+
+    Attributes
+    ----------
+    frame
+        (T,) numbers of its frames.
+    points
+        (T, J, 3) x and y in [-1, 1], and confidence.
+    edges
+        Where stretches without a long gap begin and end.
+    """
+
+    frame: NDArray[np.int32]
+    points: Array
+    edges: tuple[int, ...]
+
+    def parts(self) -> Iterator[Array]:
+        """Yield the points (t, J, 3) of each stretch."""
+        yield from (self.points[a:b] for a, b in pairwise(self.edges))
+
+
+def scaled_track(store: Store, body: Sequence, longest: int) -> ScaledTrack | None:
+    """Scale a track to [-1, 1] as a whole; None where it has fewer than four joints, or no extent.
+
+    Gaps of up to ``longest`` frames are interpolated; a longer one divides the track.
     """
     points = image_points(store, body.position, body.confidence)
     frame = body.frame_index.astype(np.int64)
-    edges = [0, *(np.flatnonzero(np.diff(frame) > lifter.length) + 1).tolist(), len(frame)]
+    edges = [0, *(np.flatnonzero(np.diff(frame) > longest) + 1).tolist(), len(frame)]
     filled = [fill_gaps(points[a:b], frame[a:b]) for a, b in pairwise(edges) if b > a]
     scaled = crop_scale(np.concatenate([part for part, _ in filled])) if filled else np.zeros((0, 17, 3))
     if not np.any(scaled[..., 2] > 0) or not np.ptp(scaled[scaled[..., 2] > 0][:, :2]):
         return None
-    at = np.cumsum([0, *(len(part) for part, _ in filled)])
-    pose = np.concatenate([lifter.lift(scaled[a:b].astype(np.float32)) for a, b in pairwise(at)])
-    if height is not None:
-        pose *= metres_a_unit(pose, height)
+    at = np.cumsum([0, *(len(part) for part, _ in filled)]).tolist()
     numbers = np.concatenate([number for _, number in filled]).astype(np.int32)
-    return Lifted(numbers, pose, scaled[..., 2].astype(np.float32))
+    return ScaledTrack(numbers, scaled.astype(np.float32), tuple(at))
 
 
 def fill_gaps(points: Array, frame: NDArray[np.int64]) -> tuple[Array, NDArray[np.int64]]:

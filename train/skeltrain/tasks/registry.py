@@ -101,6 +101,10 @@ class PredictOptions:
         Metres from floor to top of the head of the persons, where poses are to be in metres.
     stride
         Frames from one window to the next; None is the task's own choice.
+    vertices
+        Folder for the vertices of predicted bodies; None writes none.
+    body_model, regressor
+        Files of the body model, where they are not those that the recipe names.
     overwrite
         Replace what is there.
     command
@@ -109,8 +113,16 @@ class PredictOptions:
 
     height: float | None = None
     stride: int | None = None
+    vertices: Path | None = None
+    body_model: Path | None = None
+    regressor: Path | None = None
     overwrite: bool = False
     command: str = ""
+
+    def given(self) -> tuple[str, ...]:
+        """Return the options that say how, by the names that the user gave them by."""
+        names = ("height", "stride", "vertices", "body_model", "regressor")
+        return tuple(f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None)
 
 
 @dataclass(frozen=True)
