@@ -16,7 +16,7 @@ SCALE ?= 1
 .PHONY: help setup demo demo-all demo-motion reproduce-small pretrain test test-slow fuzz attack lint format bench docs clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
 
 # The stamp is older than its reasons whenever the dependencies change, and then pip runs again.
 $(VENV)/.stamp: setup.cfg pyproject.toml

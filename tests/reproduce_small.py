@@ -1,7 +1,7 @@
 """The S2I paper's programme in small, on generated recordings of four formats: ``make reproduce-small``.
 
-Two processes with a thread each work off the steps; what is finished is kept, so the same command goes on after
-a stop. At the end stand the paper's tables of it, on the terminal and in the folder.
+Two processes with a thread each work off the steps; what is finished is kept, so the same command goes on
+after a stop. At the end stand the paper's tables of it, on the terminal and in the folder.
 
     python -m tests.reproduce_small FOLDER [--scale 0.1] [--workers 2]
 """
@@ -114,7 +114,9 @@ def _own(plan: Plan, seed: int) -> Iterator[Step]:
         yield Step(f"fuse {kind} {seed}", ("skeltrain", "ensemble", *members, "--out", out), needs)
     for share in SHARES:
         out = ("--out", f"{plan.run('diffmae', seed)}/few{share:g}")
-        yield _finetuned(plan, "diffmae", seed, f"few{share:g}", ("--set", f"labels.share={share}", *out), True)
+        yield _finetuned(
+            plan, "diffmae", seed, f"few{share:g}", ("--set", f"labels.share={share}", *out), True
+        )
 
 
 def _elsewhere(plan: Plan, seed: int) -> Iterator[Step]:
@@ -164,7 +166,9 @@ def _finetuned(
     run = ("skeltrain", "finetune", plan.run(name, seed), "--recipe", "small_finetune", *words)
     bare = ("--untrained",) if untrained else ()
     command = (*run, *bare, "--seeds", str(seed), "--device", "cpu", "--resume", *plan.shorter(FINETUNE))
-    return Step(" ".join(filter(None, ("finetune", name, str(seed), what))), command, (f"pretrain {name} {seed}",))
+    return Step(
+        " ".join(filter(None, ("finetune", name, str(seed), what))), command, (f"pretrain {name} {seed}",)
+    )
 
 
 def _to(plan: Plan, name: str, seed: int, stored: Stored, untrained: bool = False) -> Step:
@@ -241,7 +245,7 @@ def main() -> int:
     began = time.perf_counter()
 
     def say(line: str) -> None:
-        print(f"{time.perf_counter() - began:6.0f} s  {line}", flush=True)
+        click.echo(f"{time.perf_counter() - began:6.0f} s  {line}")
 
     plan = Plan(given.folder, given.scale)
     if not work(plan, given.workers, say):
@@ -252,7 +256,7 @@ def main() -> int:
     tables = gather_tables([plan.folder / "runs"])
     title = TITLE if plan.scale == 1 else f"{TITLE}; {plan.scale:g} of the epochs"
     write_tables(tables, plan.folder, title)
-    print(to_markdown(tables, title))
+    click.echo(to_markdown(tables, title))
     say(f"done; {plan.folder}/tables.md, {plan.folder}/tables.csv")
     return 0
 

@@ -1,7 +1,8 @@
 """Every shipped recipe starts, is stopped half-way, goes on, and ends as the unbroken run does, bit for bit.
 
-Networks, images and runs are made small by settings; what a recipe trains, by which objective and schedule, from
-which augmentation, stays its own. Compilation is left out: it takes minutes and is no part of what is learned.
+Networks, images and runs are made small by settings; what a recipe trains, by which objective and
+schedule, from which augmentation, stays its own. Compilation is left out: it takes minutes and is no part
+of what is learned.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def test_every_shipped_recipe_is_tried_somewhere() -> None:
 
 @pytest.fixture(scope="module")
 def stores(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A store that is cleaned as NTU's are, or not at all, and one of NW-UCLA's kind: 16 training samples each."""
+    """A store that is cleaned as NTU's are, or not at all, and one of NW-UCLA's kind: 16 training samples
+    each.
+    """
     folder = tmp_path_factory.mktemp("recipes")
     ucla = replace(make_dataset("ucla", "ucla20"), cleaning="ucla")
     return {

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skelconv.cli.command import run
-from skeltrain.cli import cli
 from skeltrain.ensemble import fuse_runs
 from skeltrain.recipe import Log, Optim
 from skeltrain.recipe_file import load_recipe, to_plain
@@ -24,7 +22,7 @@ from skeltrain.tables.paper import paper_tables
 from skeltrain.tables.place import UnplacedError, place
 from skeltrain.tables.render import to_csv, to_markdown
 from skeltrain.tables.results import Result
-from skeltrain.tasks.finetune import FinetuneRecipe, Labels, StartingEncoder
+from skeltrain.tasks.finetune import FinetuneRecipe, Labels
 from skeltrain.tasks.finetune_seeds import run_finetuning
 from skeltrain.tasks.pretrain import Model, PretrainRecipe
 from skeltrain.tasks.probe import ProbeRecipe
@@ -36,7 +34,12 @@ LAYOUTS = {"ntu60": "ntu25", "ntu120": "ntu25", "pku1": "ntu25", "pku2": "ntu25"
 
 def stored(dataset: str = "ntu60", protocol: str | None = "xsub") -> dict[str, Any]:
     digest = f"sha256:{dataset}"
-    return {"dataset": dataset, "digest": digest, "layout": LAYOUTS.get(dataset, dataset), "protocol": protocol}
+    return {
+        "dataset": dataset,
+        "digest": digest,
+        "layout": LAYOUTS.get(dataset, dataset),
+        "protocol": protocol,
+    }
 
 
 def pretrained(*stores: dict[str, Any], seed: int = 0, epochs: int = 1600, **settings: Any) -> dict[str, Any]:
@@ -70,8 +73,22 @@ def trial(
     recipe = kind.model_copy(update={"seed": seed, "optim": kind.optim.model_copy(update={"batch": batch})})
     if task == "finetune":
         recipe = recipe.model_copy(update={"labels": Labels(share=share)})
-    own = {**stored(), "train": "train", "test": "test", "clean": "auto", "persons": "interleave", "format": "own"}
-    counts = {"train_samples": 10, "test_samples": 4, "leaked": 0, "classes": 2, "chance": 0.5, "majority": 0.5}
+    own = {
+        **stored(),
+        "train": "train",
+        "test": "test",
+        "clean": "auto",
+        "persons": "interleave",
+        "format": "own",
+    }
+    counts = {
+        "train_samples": 10,
+        "test_samples": 4,
+        "leaked": 0,
+        "classes": 2,
+        "chance": 0.5,
+        "majority": 0.5,
+    }
     return {
         "version": 1,
         "task": task,
@@ -173,7 +190,8 @@ def test_each_protocol_has_its_cell() -> None:
 
 def test_three_fused_streams_have_their_row() -> None:
     members = [
-        trial("probe", streams=(name,), before=pretrained(data_stream=name)) for name in ("joint", "bone", "motion")
+        trial("probe", streams=(name,), before=pretrained(data_stream=name))
+        for name in ("joint", "bone", "motion")
     ]
     assert cells(*members) == {("streams", "ntu60 xsub", "3s", "LP"), ("probe", "all", "ntu60 xsub", "3s")}
     with pytest.raises(UnplacedError, match=r"the paper fuses joint, bone, motion"):
@@ -196,6 +214,7 @@ def test_three_fused_streams_have_their_row() -> None:
         (trial(share=0.1, streams=("bone",)), "few labels of stream bone"),
         (trial(streams=("bone",), **stored("pku2")), "transfer of stream bone"),
         (trial(before=pretrained(stored("pku1"), stored("pku2"))), "none is of ntu60"),
+        (trial("probe", before=pretrained(stored(), stored("pku2"))), "the paper fine-tunes then"),
         ({**trial(), "trained_here": False}, "other data than it was trained on"),
         ({**trial(), "encoder": "unknown"}, "earlier version"),
     ],
@@ -228,7 +247,9 @@ def test_a_cell_is_mean_and_sample_deviation_over_trials(tmp_path: Path) -> None
     keep(tmp_path / "again", trial(seed=0), top1=0.50)
     keep(tmp_path / "head", trial(seed=5, before=pretrained(seed=0)), top1=0.60)
     more = cell(gather_tables([tmp_path, tmp_path / "again"]), "finetune", "ntu60 xsub", "joint")
-    assert (more.mean, more.trials, more.pretrainings) == (pytest.approx(60), 4, 3), "a repetition counts once"
+    assert (more.mean, more.trials, more.pretrainings) == (pytest.approx(60), 4, 3), (
+        "a repetition counts once"
+    )
 
 
 def test_random_encoders_beside_two_objectives_are_the_same_trial(tmp_path: Path) -> None:
@@ -253,6 +274,15 @@ def test_other_settings_stand_in_rows_of_their_own(tmp_path: Path) -> None:
     }
 
 
+def test_two_objectives_in_one_row_are_told_apart_by_their_names(tmp_path: Path) -> None:
+    settings = {"model_objective": "mae", "model_decoder": None, "model_rho": None}
+    keep(tmp_path / "a", trial(before=pretrained(**settings)))
+    keep(tmp_path / "b", trial())
+    (drawn,) = (one for one in gather_tables([tmp_path]).drawn if one.table.key == "finetune")
+    apart = [row.apart for row in drawn.rows if row.name == "ntu60 xsub"]
+    assert apart == ["pretrain.model.objective=diffmae", "pretrain.model.objective=mae"]
+
+
 def test_tables_are_drawn_where_a_run_calls_for_them(tmp_path: Path) -> None:
     keep(tmp_path / "a", trial())
     tables = gather_tables([tmp_path])
@@ -265,7 +295,9 @@ def test_tables_are_drawn_where_a_run_calls_for_them(tmp_path: Path) -> None:
     assert "81.3" in lines[0], "the paper's rows stand there without a run too"
     assert "–" in lines[0]
     rows = list(csv.DictReader(to_csv(gather_tables([tmp_path])).splitlines()))
-    (row,) = (one for one in rows if (one["table"], one["row"], one["column"]) == ("2", "joint", "DiffMAE FT"))
+    (row,) = (
+        one for one in rows if (one["table"], one["row"], one["column"]) == ("2", "joint", "DiffMAE FT")
+    )
     assert (float(row["mean"]), row["std"], row["trials"], row["paper"]) == (50, "", "1", "90.4")
     assert row["source"] == "S2I paper, Table 2"
     assert row["files"].endswith("b/evaluation.json")
@@ -274,7 +306,9 @@ def test_tables_are_drawn_where_a_run_calls_for_them(tmp_path: Path) -> None:
 # Bad input
 
 
-def test_what_is_no_finished_run_is_one_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_finished_run_is_one_clear_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     keep(tmp_path / "good", trial())
     empty, stopped, bare, damaged = (tmp_path / name for name in ("empty", "stopped", "bare", "damaged"))
     for folder in (empty, stopped, bare, damaged):
@@ -299,7 +333,9 @@ def test_what_is_no_finished_run_is_one_clear_error(tmp_path: Path, capsys: pyte
     tables = gather_tables([tmp_path / "good", damaged])
     assert "later version" in tables.left[0].reason
     tables = gather_tables([tmp_path])
-    assert {"stopped", "damaged"} <= {one.where.name if one.where.is_dir() else one.where.parent.name for one in tables.left}
+    assert {"stopped", "damaged"} <= {
+        one.where.name if one.where.is_dir() else one.where.parent.name for one in tables.left
+    }
 
 
 # Real runs
@@ -307,7 +343,9 @@ def test_what_is_no_finished_run_is_one_clear_error(tmp_path: Path, capsys: pyte
 
 @pytest.fixture(scope="module")
 def programme(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three streams pretrained, probed and fused; the joints fine-tuned too, on a third of the labels as well."""
+    """Three streams pretrained, probed and fused; the joints fine-tuned too, on a third of the labels as
+    well.
+    """
     folder = tmp_path_factory.mktemp("programme")
     short = Log(every=10, tensorboard=False)
     for stream in ("joint", "bone", "motion"):
@@ -352,7 +390,9 @@ def test_real_runs_say_what_their_place_needs(programme: Path, capsys: pytest.Ca
 
 
 def test_every_evaluation_keeps_scores_and_predictions_of_each_recording(programme: Path) -> None:
-    """Of a probe, a fine-tuning and a fusion: the same 17 recordings, a distribution over classes, the score."""
+    """Of a probe, a fine-tuning and a fusion: the same 17 recordings, a distribution over classes, the
+    score.
+    """
     files = [
         *programme.glob("*/probe/*/predictions_test.npz"),
         *programme.glob("joint/few/*/predictions_test.npz"),
@@ -399,8 +439,11 @@ def test_an_evaluation_elsewhere_says_so(programme: Path, tiny_store: Path, tmp_
 
 def test_published_weights_go_to_their_streams(programme: Path) -> None:
     members = [programme / stream / "probe" / "trained_seed0" for stream in ("joint", "motion", "bone")]
-    with pytest.raises(RunError, match=r"streams joint, motion, bone, expected them in the order joint, bone"):
+    with pytest.raises(
+        RunError, match=r"streams joint, motion, bone, expected them in the order joint, bone"
+    ):
         fuse_runs(members)
-    assert fuse_runs(members, [0.6, 0.4, 0.6])["fused"] == fuse_runs(
-        [members[0], members[2], members[1]]
-    )["fused"]
+    assert (
+        fuse_runs(members, [0.6, 0.4, 0.6])["fused"]
+        == fuse_runs([members[0], members[2], members[1]])["fused"]
+    )

@@ -36,7 +36,9 @@ ENCODER = ("preset", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio
 
 @dataclass(frozen=True)
 class Source:
-    """A store that an encoder was pretrained on: dataset, layout, and the split whose training part it saw."""
+    """A store that an encoder was pretrained on: dataset, layout, and the split whose training part it
+    saw.
+    """
 
     dataset: str
     layout: str
@@ -140,7 +142,11 @@ class Facts:
         images = (self.pretraining.get("init") or {}).get("weights") is not None
         # a rate of 0 leaves the weights as they were loaded
         learned = self.pretraining.get("optim", {}).get("blr", 1) > 0
-        named = {(False, True): "skeleton only", (True, True): "image and skeleton", (True, False): "image only"}
+        named = {
+            (False, True): "skeleton only",
+            (True, True): "image and skeleton",
+            (True, False): "image only",
+        }
         return named.get((images, learned), "none")
 
     @property
@@ -153,7 +159,9 @@ class Facts:
     @property
     def trial(self) -> tuple[Any, ...]:
         """What tells trials of one experiment apart: seeds of the classifiers, and the pretrainings."""
-        return tuple((about["seed"], None if self.fresh else _pretrained(about)) for about in self.result.members)
+        return tuple(
+            (about["seed"], None if self.fresh else _pretrained(about)) for about in self.result.members
+        )
 
     @property
     def pretrainings(self) -> tuple[Any, ...]:

@@ -1,4 +1,6 @@
-"""From results to tables: cells with mean and spread over trials, those of other settings in rows of their own."""
+"""From results to tables: cells with mean and spread over trials, those of other settings in rows of their
+own.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,9 @@ from skeltrain.tables.facts import Facts
 from skeltrain.tables.paper import PaperTable, paper_tables
 from skeltrain.tables.place import Claim, UnplacedError, place
 from skeltrain.tables.results import Left, read_results
+from skeltrain.tasks.pretrain import OPTIONS
+
+OBJECTIVE = "pretrain.model.objective"
 
 
 @dataclass(frozen=True)
@@ -120,11 +125,11 @@ def gather_tables(runs: Sequence[Path]) -> Tables:
             f"found {len(results)} results that fit no table, expected at least one that does:{reasons}"
         )
     drawn = []
-    leading = {claim.table for claim, _ in claims if claim.leads}
+    leading = {(claim.table, claim.group) for claim, _ in claims if claim.leads}
     for key, table in paper_tables().items():
-        groups = sorted({claim.group for claim, _ in claims if claim.table == key and key in leading})
-        drawn += [_draw(table, group, claims) for group in groups]
-    absent = tuple(table for key, table in paper_tables().items() if key not in leading)
+        drawn += [_draw(table, group, claims) for own, group in sorted(leading) if own == key]
+    called = {key for key, _ in leading}
+    absent = tuple(table for key, table in paper_tables().items() if key not in called)
     data = _test_parts(facts for _, facts in claims)
     return Tables(tuple(drawn), absent, data, tuple(sorted(left, key=lambda one: str(one.where))))
 
@@ -146,8 +151,20 @@ def _draw(table: PaperTable, group: str, claims: Iterable[tuple[Claim, Facts]]) 
     for name in names:
         variants = sorted(apart for row, apart in rows if row == name) or [""]
         made += [Row(name, apart, rows.get((name, apart), {})) for apart in variants]
-    extra = {column for _, column in cells} - set(table.columns)
-    return Drawn(table, group, table.columns + tuple(sorted(extra, key=_column_order)), tuple(made))
+    columns = _columns(table, {column for _, column in cells})
+    return Drawn(table, group, columns, tuple(made))
+
+
+def _columns(table: PaperTable, ours: set[str]) -> tuple[str, ...]:
+    """Return the paper's columns, each followed by ours that are variants of it, then the rest."""
+    bases = (*table.columns, *sorted(ours - set(table.columns), key=_column_order))
+    ordered: list[str] = []
+    for base in bases:
+        variants = (
+            column for column in bases[len(table.columns) :] if column.startswith((f"{base} ", f"{base},"))
+        )
+        ordered += [column for column in (base, *variants) if column not in ordered]
+    return tuple(ordered)
 
 
 def _column_order(column: str) -> tuple[float, str]:
@@ -164,10 +181,16 @@ def _experiments(found: Sequence[tuple[Claim, Facts]]) -> list[tuple[str, Cell]]
     every = [dict(key) for key in series]
     names = sorted({name for one in every for name in one})
     differing = [name for name in names if len({one.get(name) for one in every}) > 1]
+    if OBJECTIVE in differing:
+        # what one objective alone has differs with it
+        alone = {f"pretrain.model.{name}" for own in OPTIONS.values() for name in own}
+        differing = [name for name in differing if name not in alone]
     made = []
     for key, members in series.items():
         own = {name: dict(key).get(name, "-") for name in differing}
-        made.append((", ".join(f"{name}={_short(value)}" for name, value in own.items()), _cell(members, own)))
+        made.append(
+            (", ".join(f"{name}={_short(value)}" for name, value in own.items()), _cell(members, own))
+        )
     return made
 
 

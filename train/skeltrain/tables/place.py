@@ -62,7 +62,9 @@ def _check(facts: Facts) -> None:
     if not about["trained_here"]:
         raise UnplacedError("evaluated on other data than it was trained on")
     if (data["train"], data["test"]) != ("train", "test"):
-        raise UnplacedError(f"trained on part {data['train']!r}, tested on {data['test']!r}: not the split's own")
+        raise UnplacedError(
+            f"trained on part {data['train']!r}, tested on {data['test']!r}: not the split's own"
+        )
     if facts.encoder == "unknown":
         raise UnplacedError("fine-tuned by an earlier version, which did not write down its pretraining")
     if facts.result.fused:
@@ -76,7 +78,9 @@ def _check(facts: Facts) -> None:
     if facts.fresh:
         return
     if facts.pretraining and facts.mask_ratio != RATIO:
-        raise UnplacedError(f"mask ratio {facts.mask_ratio:g}: the paper varies it in a figure, not in a table")
+        raise UnplacedError(
+            f"mask ratio {facts.mask_ratio:g}: the paper varies it in a figure, not in a table"
+        )
     if any(source.protocol is None for source in facts.sources):
         raise UnplacedError("pretrained on all recordings, those of the test part too")
 
@@ -113,7 +117,8 @@ def _cells(facts: Facts) -> Iterator[Claim]:
         wrong = [source.protocol for source in sources if source.protocol != facts.protocol]
         if wrong:
             raise UnplacedError(
-                f"pretrained on the training part of {wrong[0]}, which holds test recordings of {facts.protocol}"
+                f"pretrained on the training part of {wrong[0]}, which holds test recordings of "
+                f"{facts.protocol}"
             )
         if facts.masked_otherwise:
             yield from _masks(facts)
@@ -138,8 +143,9 @@ def _own(facts: Facts) -> Iterator[Claim]:
             yield Claim("ablation", group, facts.start, f"{objective} {kind}")
         if not facts.fresh:
             yield from _masks(facts)
-        column = f"{kind} from scratch" if facts.fresh else f"self {kind}"
-        yield Claim("universal", ALL, group, column, leads=False)
+        if kind == "FT":
+            column = "from scratch" if facts.fresh else "self FT"
+            yield Claim("universal", ALL, group, column, leads=False)
 
 
 def _masks(facts: Facts) -> Iterator[Claim]:
@@ -155,7 +161,9 @@ def _masks(facts: Facts) -> Iterator[Claim]:
 def _few(facts: Facts) -> Iterator[Claim]:
     """Yield the cell of a training on few labels."""
     if facts.stream not in ("joint", "3s"):
-        raise UnplacedError(f"few labels of stream {facts.stream}: the paper has joint and three streams fused")
+        raise UnplacedError(
+            f"few labels of stream {facts.stream}: the paper has joint and three streams fused"
+        )
     extra = " from scratch" if facts.fresh else ""
     yield Claim("semi", facts.place, facts.stream, f"{100 * facts.share:g} %{extra}")
 
@@ -188,8 +196,11 @@ def _universal(facts: Facts, names: set[str]) -> Iterator[Claim]:
                 f"pretrained on the training part of {source.protocol}, which holds test recordings of "
                 f"{facts.protocol}"
             )
-    column = f"{facts.kind} from scratch" if facts.fresh else f"universal {facts.kind}"
-    yield Claim("universal", ALL, facts.place, column)
+    if facts.kind != "FT":
+        raise UnplacedError(
+            "pretrained on several stores: the paper fine-tunes then, and has no linear probe"
+        )
+    yield Claim("universal", ALL, facts.place, "from scratch" if facts.fresh else "universal FT")
 
 
 def _by_score(claim: Claim, facts: Facts) -> Iterator[Claim]:

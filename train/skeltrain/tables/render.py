@@ -13,9 +13,10 @@ from skeltrain.tables.paper import ALL
 MARKDOWN, CSV = "tables.md", "tables.csv"
 
 LEGEND = (
-    "Accuracy in %, mean ± sample standard deviation over the trials, their number in brackets; over other than "
-    "one pretraining, that number too. A score is that of the last epoch. Rows of one name are of other settings, "
-    "which stand beside it. Columns `paper` are the S2I paper's figures on the real data, by a ViT-B."
+    "Accuracy in %, mean ± sample standard deviation over the trials, their number in brackets; over other "
+    "than one pretraining, that number too. A score is that of the last epoch. Rows of one name are of other "
+    "settings, which stand beside it. Columns `paper` are the S2I paper's figures on the real data, by a "
+    "ViT-B."
 )
 
 
@@ -43,8 +44,21 @@ def to_csv(tables: Tables) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["table", "title", "group", "row", "apart", "column", "mean", "std", "trials", "pretrainings"]
-        + ["paper", "source", "files"]
+        [
+            "table",
+            "title",
+            "group",
+            "row",
+            "apart",
+            "column",
+            "mean",
+            "std",
+            "trials",
+            "pretrainings",
+            "paper",
+            "source",
+            "files",
+        ]
     )
     for drawn in tables.drawn:
         table = drawn.table
@@ -57,8 +71,18 @@ def to_csv(tables: Tables) -> str:
                 files = "" if cell is None else " ".join(map(str, cell.where))
                 source = "" if figure is None else table.source
                 writer.writerow(
-                    [table.number or "", table.title, drawn.group, row.name, row.apart, column, *found]
-                    + ["" if figure is None else figure, source, files]
+                    [
+                        table.number or "",
+                        table.title,
+                        drawn.group,
+                        row.name,
+                        row.apart,
+                        column,
+                        *found,
+                        "" if figure is None else figure,
+                        source,
+                        files,
+                    ]
                 )
     return text.getvalue()
 
@@ -113,11 +137,29 @@ def _cell(cell: Cell) -> str:
 
 
 def _data(tables: Tables) -> list[list[str]]:
-    head = ["", "layout", "data", "training samples", "test recordings", "leaked", "classes", "chance", "largest"]
+    head = [
+        "",
+        "layout",
+        "data",
+        "training samples",
+        "test recordings",
+        "leaked",
+        "classes",
+        "chance",
+        "largest",
+    ]
     lines = [
-        [part.place, part.layout, part.digest.removeprefix("sha256:")[:8], f"{part.train_samples}"]
-        + [f"{part.test_samples}", f"{part.leaked}", f"{part.classes}"]
-        + [f"{100 * part.chance:.1f}", f"{100 * part.majority:.1f}"]
+        [
+            part.place,
+            part.layout,
+            part.digest.removeprefix("sha256:")[:8],
+            f"{part.train_samples}",
+            f"{part.test_samples}",
+            f"{part.leaked}",
+            f"{part.classes}",
+            f"{100 * part.chance:.1f}",
+            f"{100 * part.majority:.1f}",
+        ]
         for part in tables.data
     ]
     return [head, *lines]

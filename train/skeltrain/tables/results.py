@@ -142,14 +142,14 @@ def read_results(runs: Sequence[Path]) -> tuple[list[Result], list[Left]]:
                 continue
             try:
                 results[path] = list(_read(path))
-            except _Unusable as error:
+            except _UnusableError as error:
                 left[path] = Left(path, str(error))
         for one in unfinished:
             left.setdefault(one.where, one)
     return [one for found in results.values() for one in found], list(left.values())
 
 
-class _Unusable(Exception):
+class _UnusableError(Exception):
     """A file is sound, but stands for nothing that a table could hold."""
 
 
@@ -173,7 +173,7 @@ def _unfinished(run: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _read(path: Path) -> Iterator[Result]:
-    """Read one file; raises `_Unusable`, or `RunError` where it is damaged."""
+    """Read one file; raises `_UnusableError`, or `RunError` where it is damaged."""
     try:
         content = orjson.loads(path.read_bytes())
         if path.name == ENSEMBLE:
@@ -184,8 +184,7 @@ def _read(path: Path) -> Iterator[Result]:
             yield from _read_evaluation(path, content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
-            f"{path}: found a damaged file ({error}), expected what skeltrain wrote. "
-            "Run the evaluation again"
+            f"{path}: found a damaged file ({error}), expected what skeltrain wrote. Run the evaluation again"
         ) from error
 
 
@@ -195,7 +194,7 @@ def _read_evaluation(path: Path, content: Mapping[str, Any]) -> Iterator[Result]
         members = (_known(about),)
         yield Result(path, _scored(content["test"]), members)
     elif "top1" in content.get("test", {}) and not _listed(path):
-        raise _Unusable("was written by an earlier version: run `skeltrain evaluate` on it")
+        raise _UnusableError("was written by an earlier version: run `skeltrain evaluate` on it")
 
 
 def _listed(path: Path) -> bool:
@@ -206,7 +205,7 @@ def _listed(path: Path) -> bool:
 def _read_fusion(path: Path, content: Mapping[str, Any]) -> Result:
     members = [one.get(ABOUT) for one in content["runs"]]
     if any(about is None for about in members):
-        raise _Unusable("fuses runs that say nothing of themselves: evaluate them, and fuse again")
+        raise _UnusableError("fuses runs that say nothing of themselves: evaluate them, and fuse again")
     weights = tuple(float(one["weight"]) for one in content["runs"])
     return Result(path, _scored(content["fused"]), tuple(_known(about) for about in members), weights)
 
@@ -238,7 +237,7 @@ def _rebuilt(path: Path, content: Mapping[str, Any], arm: str, seed: int) -> dic
             sources.append({**_identity(known["store"]), "protocol": known["protocol"]})
         here = _identity(data["store"])
     except SkelconvError as error:
-        raise _Unusable(
+        raise _UnusableError(
             f"is of an earlier version, which did not write down the dataset, and its store is gone ({error})"
         ) from error
     stream = data["stream"]
@@ -277,9 +276,9 @@ def _identity(store: str) -> dict[str, str]:
 
 
 def _known(about: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Check an account; raises `_Unusable` for one of a later version, ValueError for one with gaps."""
+    """Check an account; raises `_UnusableError` for one of a later version, ValueError for one with gaps."""
     if about["version"] > VERSION:
-        raise _Unusable(f"is of a later version of skeltrain ({about['version']}, known is {VERSION})")
+        raise _UnusableError(f"is of a later version of skeltrain ({about['version']}, known is {VERSION})")
     _check(_About, about)
     return about
 

@@ -1,4 +1,5 @@
-"""What an evaluation says of itself: data, labels, encoder and pretraining, so that it can be placed in a table.
+"""What an evaluation says of itself: data, labels, encoder and pretraining, so that it can be placed in a
+table.
 
 It stands beside the scores in ``evaluation.json``, as ``about`` (`skeltrain.run_folder.ABOUT`);
 `skeltrain.tables` reads it.
