@@ -10,12 +10,13 @@ SEEDS ?= 0 1 2
 FUZZ ?= 100
 MUTATIONS ?= 50000
 ATTACK ?= 1
+SCALE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-all demo-motion pretrain test test-slow fuzz attack lint format bench docs clean
+.PHONY: help setup demo demo-all demo-motion reproduce-small pretrain test test-slow fuzz attack lint format bench docs clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
 
 # The stamp is older than its reasons whenever the dependencies change, and then pip runs again.
 $(VENV)/.stamp: setup.cfg pyproject.toml
@@ -60,6 +61,9 @@ demo-motion: setup  ## 3D pose from 2D on generated data: pretrained, fine-tuned
 	$(BIN)/skeltrain predict demo/motion/pose3d demo/motion/alphapose.zarr demo/motion/poses.zarr --height 1.75
 	$(BIN)/skelconv verify demo/motion/poses.zarr
 	$(BIN)/skelconv view demo/motion/poses.zarr --out demo/motion/poses.html
+
+reproduce-small: setup  ## the S2I paper's tables in small, on generated data: SCALE=1 of the epochs (half an hour, CPU)
+	$(BIN)/python -m tests.reproduce_small demo/small --scale $(SCALE)
 
 demo/ntu120.zarr: | setup
 	$(BIN)/skelconv synth ntu120 demo/raw --recordings 480 --seed 0 --workers 2 --overwrite

@@ -378,6 +378,31 @@ def ensemble(runs: tuple[Path, ...], weights: tuple[str, ...] | None, out: Path 
     click.echo(describe_ensemble(fuse_runs(runs, numbers, out)))
 
 
+@cli.command(short_help="Gather finished runs in the tables of the S2I paper.")
+@click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for tables.md and tables.csv.")
+@click.option("--title", default="Tables of the S2I paper", help="Heading, such as what data it is.")
+def table(runs: tuple[Path, ...], out: Path | None, title: str) -> None:
+    """Gather what RUNS found in the tables of the S2I paper, with the paper's figures beside them.
+
+    RUNS are folders of pretrainings, probes, fine-tunings and fusions, with all that lies below them. Each
+    result goes where its run's own record says; what fits no table is listed with the reason.
+
+    \b
+    Example:
+        skeltrain table runs/*
+        skeltrain table runs/ntu runs/universal --out tables
+    """
+    _need_extra()
+    from skeltrain.tables.gather import gather_tables
+    from skeltrain.tables.render import to_markdown, write_tables
+
+    tables = gather_tables(runs)
+    if out is not None:
+        write_tables(tables, out, title)
+    click.echo(to_markdown(tables, title), nl=False)
+
+
 @cli.command(short_help="List the shipped recipes, or show one.")
 @click.argument("name", required=False)
 def recipes(name: str | None) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
-from skeltrain.run_folder import RunError, RunFolder
+from skeltrain.run_folder import ABOUT, RunError, RunFolder
 from skeltrain.tasks.seeds import write_report
 
 PUBLISHED: Mapping[int, tuple[float, ...]] = {2: (0.6, 0.6), 3: (0.6, 0.6, 0.4), 4: (0.6, 0.6, 0.4, 0.4)}
@@ -21,6 +22,11 @@ does not state its own.
 """
 
 FUSED = "predictions_fused.npz"
+
+ENSEMBLE = "ensemble.json"
+
+ORDER = ("joint", "bone", "motion", "bone_motion")
+"""The streams to which `PUBLISHED` belongs."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class Predictions:
         (G,) names, classes, and whether the motion also stands in the training part; sorted by name.
     logits
         (G, classes) float32.
+    about
+        What the evaluation says of itself (`skeltrain.tasks.about`); None in runs of earlier versions.
     """
 
     run: Path
@@ -42,6 +50,7 @@ class Predictions:
     label: NDArray[np.int64]
     leaked: NDArray[np.bool_]
     logits: NDArray[np.float32]
+    about: Mapping[str, Any] | None = None
 
 
 def read_predictions(run: Path) -> Predictions:
@@ -62,7 +71,22 @@ def read_predictions(run: Path) -> Predictions:
             "of this version. Write them again with `skeltrain evaluate`"
         ) from error
     order = np.argsort(arrays["recording"], kind="stable")
-    return Predictions(run, *(arrays[name][order] for name in ("recording", "label", "leaked", "logits")))
+    found = (arrays[name][order] for name in ("recording", "label", "leaked", "logits"))
+    return Predictions(run, *found, read_about(run))
+
+
+def read_about(run: Path) -> dict[str, Any] | None:
+    """Return what the evaluation of a run says of itself, None where it says nothing; raises `RunError`."""
+    path = RunFolder(run).evaluation
+    if not path.exists():
+        return None
+    try:
+        about = orjson.loads(path.read_bytes()).get(ABOUT)
+    except (OSError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"{path}: found no sound evaluation ({error}), expected what `skeltrain evaluate` writes. Run it"
+        ) from error
+    return about if isinstance(about, dict) else None
 
 
 def fuse_runs(
@@ -87,7 +111,8 @@ def fuse_runs(
     Raises
     ------
     RunError
-        There are too few runs, other than one weight for each, no predictions, or those of other recordings.
+        There are too few runs, other than one weight for each, no predictions, or those of other recordings;
+        or the published weights would go to other streams than theirs.
     """
     if len(runs) < 2:
         raise RunError(f"found {len(runs)} runs, expected at least two to fuse")
@@ -101,10 +126,12 @@ def fuse_runs(
     first = found[0]
     for other in found[1:]:
         _require_same(first, other)
+    if weights is None:
+        _require_order(found)
     total = _add(found, chosen)
     report = {
         "runs": [
-            {"run": str(one.run), "weight": weight, **_score(first, one.logits)}
+            {"run": str(one.run), "weight": weight, **_score(first, one.logits), ABOUT: one.about}
             for one, weight in zip(found, chosen, strict=True)
         ],
         "fused": _score(first, total),
@@ -115,12 +142,11 @@ def fuse_runs(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         aside = out / f"{FUSED}.partial"
+        known = {"recording": first.recording, "label": first.label, "leaked": first.leaked}
         with aside.open("wb") as file:
-            np.savez_compressed(
-                file, recording=first.recording, label=first.label, leaked=first.leaked, logits=total
-            )
+            np.savez_compressed(file, allow_pickle=False, **known, score=_softmax(total), logits=total)
         aside.replace(out / FUSED)
-        write_report(out / "ensemble.json", report)
+        write_report(out / ENSEMBLE, report)
     return report
 
 
@@ -146,6 +172,12 @@ def _add(found: Sequence[Predictions], weights: Sequence[float]) -> NDArray[np.f
     return np.sum(scaled, axis=0)
 
 
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a distribution over classes for each recording, (G, classes)."""
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
+
+
 def _score(first: Predictions, logits: NDArray[np.floating[Any]]) -> dict[str, float]:
     """Score answers (G, classes) as `skeltrain.metrics.classification` does."""
     right = logits.argmax(axis=1) == first.label
@@ -156,6 +188,20 @@ def _score(first: Predictions, logits: NDArray[np.floating[Any]]) -> dict[str, f
     if first.leaked.any() and not first.leaked.all():
         scores["top1_without_leaked"] = float(right[~first.leaked].mean())
     return scores
+
+
+def _require_order(found: Sequence[Predictions]) -> None:
+    """Raise `RunError` where runs say of themselves that they are of other streams than the weights are."""
+    streams = [one.about["data"]["streams"] if one.about else None for one in found]
+    single = [names[0] for names in streams if names is not None and len(names) == 1]
+    if len(found) not in (3, 4) or len(single) < len(found) or not set(single) <= set(ORDER):
+        return
+    # two seeds of one stream may be fused too, and then there is no order
+    if len(set(single)) == len(found) and single != sorted(single, key=ORDER.index):
+        raise RunError(
+            f"found runs of the streams {', '.join(single)}, expected them in the order joint, bone, motion: "
+            "the published weights belong to it. Name the runs so, or give --weights"
+        )
 
 
 def _size(one: Predictions) -> str:

@@ -18,7 +18,7 @@ from skeltrain.engine import Evaluation, Job, Outcome, evaluate, fit
 from skeltrain.loggers import CSVLogger, Logger, ProgressLogger, TensorBoardLogger
 from skeltrain.recipe import Recipe
 from skeltrain.recipe_file import Override, from_plain, with_overrides
-from skeltrain.run_folder import RunError, RunFolder, claim_run
+from skeltrain.run_folder import ABOUT, RunError, RunFolder, claim_run
 from skeltrain.tasks.registry import Context, Features, Log, PredictOptions, Task, Trained, find_task
 from skeltrain.timeline import Timeline
 
@@ -81,7 +81,7 @@ def run_recipe(
             for logger in loggers:
                 logger.close()
         if world.primary and outcome.evaluations:
-            write_evaluations(folder, outcome.evaluations)
+            write_evaluations(folder, outcome.evaluations, job.metadata.get(ABOUT))
         return outcome
 
 
@@ -127,7 +127,7 @@ def evaluate_run(
         found = evaluate(job, trained.world, trained.checkpoint)
         folder = RunFolder(out if out is not None else run_of(trained.path))
         folder.path.mkdir(parents=True, exist_ok=True)
-        write_evaluations(folder, found)
+        write_evaluations(folder, found, job.metadata.get(ABOUT))
     return found
 
 
@@ -206,8 +206,13 @@ def use(where: Path, overrides: Sequence[Override], log: Log) -> Iterator[tuple[
         yield task, recipe, Trained(path, checkpoint, world, log)
 
 
-def write_evaluations(folder: RunFolder, evaluations: Mapping[str, Evaluation]) -> None:
-    """Write the metrics of evaluations as JSON, and the predictions of each as ``.npz``."""
+def write_evaluations(
+    folder: RunFolder, evaluations: Mapping[str, Evaluation], about: Mapping[str, Any] | None = None
+) -> None:
+    """Write the metrics of evaluations as JSON, and the predictions of each as ``.npz``.
+
+    ``about`` is what the task says of them, where it does: it is kept beside the metrics, under `ABOUT`.
+    """
     for name, found in evaluations.items():
         if found.predictions:
             path = folder.predictions(name)
@@ -215,7 +220,9 @@ def write_evaluations(folder: RunFolder, evaluations: Mapping[str, Evaluation]) 
             with aside.open("wb") as file:
                 np.savez_compressed(file, allow_pickle=False, **found.predictions)
             aside.replace(path)
-    metrics = {name: dict(found.metrics) for name, found in evaluations.items()}
+    metrics: dict[str, Any] = {name: dict(found.metrics) for name, found in evaluations.items()}
+    if about is not None:
+        metrics[ABOUT] = about
     aside = folder.evaluation.with_name(folder.evaluation.name + ".partial")
     aside.write_bytes(orjson.dumps(metrics, option=orjson.OPT_INDENT_2))
     aside.replace(folder.evaluation)

@@ -12,6 +12,9 @@ from skeltrain.checkpoint import LAST, Checkpoint, load_newest
 from skeltrain.recipe import Recipe
 from skeltrain.recipe_file import differences, from_plain, to_plain, to_yaml
 
+ABOUT = "about"
+"""Key of a job's metadata, and of ``evaluation.json``: what a task says of its evaluations, if anything."""
+
 
 class RunError(SkelconvError):
     """A run cannot start here, cannot be continued, or had to stop."""

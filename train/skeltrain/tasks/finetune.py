@@ -32,8 +32,9 @@ from skeltrain.models.encoder import set_drop_path
 from skeltrain.models.registry import describe, load_model
 from skeltrain.models.weights import load_encoder as load_weights
 from skeltrain.recipe import Fraction, NotNegative, Optim, OptionalSide, Positive, Recipe, Section
-from skeltrain.run_folder import RunError
+from skeltrain.run_folder import ABOUT, RunError
 from skeltrain.sections import Augment, ImageData, OptionalStreams, Share
+from skeltrain.tasks.about import describe_pretraining, describe_trial
 from skeltrain.tasks.embedding import embed_images
 from skeltrain.tasks.image_data import ImageSource, check_data, image_metadata, open_images, read_metadata
 from skeltrain.tasks.labelled import (
@@ -216,12 +217,18 @@ class Start:
         on or is evaluated; None for a fresh run from scratch.
     account
         What to say of it.
+    origin
+        Where it comes from (`skeltrain.tasks.about.ENCODERS`).
+    pretraining
+        What is known of its pretraining (`skeltrain.tasks.about.describe_pretraining`).
     """
 
     encoder: VisionTransformer
     described: Mapping[str, Any]
     known: Trained | None
     account: str
+    origin: str
+    pretraining: Mapping[str, Any] | None = None
 
 
 def find_start(recipe: FinetuneRecipe, context: Context) -> Start:
@@ -239,7 +246,9 @@ def find_start(recipe: FinetuneRecipe, context: Context) -> Start:
     if context.checkpoint is not None:
         known = Trained(Path("the checkpoint of the run"), context.checkpoint, context.world)
         described = context.checkpoint["metadata"]["model"]["config"]["encoder"]
-        return Start(build_fresh(described), described, known, "the run's own encoder")
+        about = context.checkpoint["metadata"].get(ABOUT, {})
+        origin, before = about.get("encoder", "unknown"), about.get("pretraining")
+        return Start(build_fresh(described), described, known, "the run's own encoder", origin, before)
     if named.run is not None:
         if network is not None or named.weights is not None:
             raise RunError(
@@ -249,10 +258,12 @@ def find_start(recipe: FinetuneRecipe, context: Context) -> Start:
         known = open_parent(Path(named.run), context.world)
         described = known.metadata["model"]
         if named.random:
-            encoder, state = build_fresh(described), "with random weights"
+            encoder, state, origin = build_fresh(described), "with random weights", "random"
         else:
-            encoder, state = load_encoder(known.checkpoint), f"{known.checkpoint['progress']['epoch']} epochs"
-        return Start(encoder, described, known, f"encoder of {known.path}, {state}")
+            encoder, origin = load_encoder(known.checkpoint), "pretrained"
+            state = f"{known.checkpoint['progress']['epoch']} epochs"
+        account = f"encoder of {known.path}, {state}"
+        return Start(encoder, described, known, account, origin, describe_pretraining(known))
     if network is None or named.random:
         raise RunError(
             "found no encoder to train, expected the folder of a pretraining run, or a network. Give "
@@ -264,7 +275,7 @@ def find_start(recipe: FinetuneRecipe, context: Context) -> Start:
     encoder, account = build_fresh(described), f"encoder {network.preset} from scratch"
     if named.weights is not None:
         account = load_weights(encoder, named.weights).summary()
-    return Start(encoder, described, None, account)
+    return Start(encoder, described, None, account, "scratch" if named.weights is None else "weights")
 
 
 def own_images(data: FinetuneData) -> ImageData:
@@ -350,6 +361,9 @@ def build_finetuning(recipe: FinetuneRecipe, context: Context) -> Job:
         "drop_path": tuning.drop_path,
     }
     metadata = image_metadata(recipe, images, source, describe("classifier", config))
+    about = describe_trial(
+        recipe, found, start.origin, start.pretraining, len(train), trained_here=context.same_data
+    )
 
     def evaluate(module: nn.Module) -> Evaluation:
         classifier = module.get_submodule("model")
@@ -361,7 +375,11 @@ def build_finetuning(recipe: FinetuneRecipe, context: Context) -> Job:
         loader=SampleLoader(sampler, ImageCollator(source.images, source.statistics, recipe.augment)),
         optimizer=build_optimizer(model, optim, tuning.layer_decay),
         recipe=recipe,
-        metadata={**metadata, "labelled": {"used": len(train), "of": len(found.train)}},
+        metadata={
+            **metadata,
+            "labelled": {"used": len(train), "of": len(found.train)},
+            ABOUT: about,
+        },
         evaluators=[Evaluator("test", evaluate)],
         monitor=("top1", False),
     )

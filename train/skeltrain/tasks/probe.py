@@ -28,8 +28,9 @@ from skeltrain.metrics.classification import group_mean, nearest_neighbour
 from skeltrain.models.classifier import LinearProbe
 from skeltrain.models.registry import load_model
 from skeltrain.recipe import Optim, Recipe, Section
-from skeltrain.run_folder import RunError
+from skeltrain.run_folder import ABOUT, RunError
 from skeltrain.sections import Augment
+from skeltrain.tasks.about import describe_pretraining, describe_trial
 from skeltrain.tasks.embedding import embed_images
 from skeltrain.tasks.image_data import ImageSource, image_metadata, read_metadata
 from skeltrain.tasks.labelled import (
@@ -139,10 +140,13 @@ def encode_splits(found: ProbeInput, recipe: ProbeRecipe, encoder: VisionTransfo
     return EncodedSplits(encoder, train, test)
 
 
-def build_job(recipe: ProbeRecipe, found: ProbeInput, splits: EncodedSplits) -> Job:
+def build_job(
+    recipe: ProbeRecipe, found: ProbeInput, splits: EncodedSplits, trained_here: bool = True
+) -> Job:
     """Put a probe of an encoder together, under the recipe's seed.
 
     With augmentation the training images are encoded anew in every epoch; without, the features are at hand.
+    ``trained_here`` is false where a probe of other data is evaluated on these.
     """
     optim, head, source = recipe.optim, recipe.head, found.source
     seed_everything(recipe.seed)
@@ -165,13 +169,18 @@ def build_job(recipe: ProbeRecipe, found: ProbeInput, splits: EncodedSplits) -> 
     described = dict(found.parent.metadata["model"])
     config = {"encoder": described, "classes": found.classes, "head_bn": head.bn, "pool": head.pooling}
     images = read_metadata(found.parent.metadata, str(found.parent.path)).images
-    kept = used_images(images, found)
+    metadata = image_metadata(
+        recipe, used_images(images, found), source, {"family": "linear_probe", "config": config}
+    )
+    origin = "random" if recipe.encoder.random else "pretrained"
+    before = describe_pretraining(found.parent)
+    about = describe_trial(recipe, found, origin, before, trained_here=trained_here)
     return Job(
         module=task,
         loader=loader,
         optimizer=build_optimizer(task, optim),
         recipe=recipe,
-        metadata=image_metadata(recipe, kept, source, {"family": "linear_probe", "config": config}),
+        metadata={**metadata, ABOUT: about},
         evaluators=[Evaluator("test", evaluate)],
         monitor=("top1", False),
     )
@@ -192,7 +201,7 @@ def build_probe(recipe: ProbeRecipe, context: Context) -> Job:
     else:
         encoder = load_encoder(parent.checkpoint)
     context.log(describe_input(found))
-    return build_job(recipe, found, encode_splits(found, recipe, encoder))
+    return build_job(recipe, found, encode_splits(found, recipe, encoder), context.same_data)
 
 
 def describe_input(found: ProbeInput) -> str:

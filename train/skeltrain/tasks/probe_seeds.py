@@ -15,8 +15,9 @@ from skeltrain.distributed import join_world, require_single_process
 from skeltrain.engine import Evaluation, Evaluator, fit
 from skeltrain.loggers import CSVLogger
 from skeltrain.recipe_file import to_plain
-from skeltrain.run import run_of
-from skeltrain.tasks.labelled import load_encoder, open_parent, random_encoder
+from skeltrain.run import run_of, write_evaluations
+from skeltrain.run_folder import ABOUT, RunFolder
+from skeltrain.tasks.labelled import Encoder, load_encoder, open_parent, random_encoder
 from skeltrain.tasks.probe import (
     EncodedSplits,
     ProbeInput,
@@ -30,6 +31,8 @@ from skeltrain.tasks.probe import (
 from skeltrain.tasks.registry import Log
 from skeltrain.tasks.seeds import describe_test, machine, summarise, write_report
 
+REPORT = "probe.json"
+
 
 def run_probe(
     recipe: ProbeRecipe, where: Path, out: Path | None = None, log: Log = lambda line: None
@@ -41,7 +44,8 @@ def run_probe(
     where
         A run folder or a checkpoint.
     out
-        Folder for ``probe.json`` and the tables ``probe/*.csv``; the run folder of the checkpoint by default.
+        Folder for ``probe.json``, and below ``probe`` the curve of each probe and a folder with its scores
+        and predictions; the run folder of the checkpoint by default.
     log
         Takes lines for the user.
 
@@ -72,8 +76,9 @@ def run_probe(
         for arm, make in arms.items():
             seeds = []
             for seed in recipe.seeds:
-                table = target / "probe" / f"{arm}_seed{seed}.csv"
-                scores = probe_once(found, make(seed), recipe.model_copy(update={"seed": seed}), table)
+                encoder = Encoder(run=str(parent.path), random=arm == "untrained")
+                own = recipe.model_copy(update={"seed": seed, "encoder": encoder})
+                scores = probe_once(found, make(seed), own, target / "probe" / f"{arm}_seed{seed}")
                 log(f"{arm}, seed {seed}: top-1 {scores['top1']:.2%}, best {scores['top1_best']:.2%}")
                 seeds.append({"seed": seed, **scores})
             encoders[arm] = summarise(seeds)
@@ -90,14 +95,16 @@ def run_probe(
             "machine": machine(world),
             "versions": versions(),
         }
-    write_report(target / "probe.json", report)
+    write_report(target / REPORT, report)
     return report
 
 
-def probe_once(
-    found: ProbeInput, splits: EncodedSplits, recipe: ProbeRecipe, table: Path
-) -> dict[str, float]:
-    """Train a head on an encoder under the recipe's seed, write its curve to ``table``, return its scores."""
+def probe_once(found: ProbeInput, splits: EncodedSplits, recipe: ProbeRecipe, out: Path) -> dict[str, float]:
+    """Train a head on an encoder under the recipe's seed, and return its scores.
+
+    Writes its curve as ``out`` with the ending ``.csv``, and into the folder ``out`` the scores
+    (``evaluation.json``) and what it answered for each test recording (``predictions_test.npz``).
+    """
     job = build_job(recipe, found, splits)
     (evaluator,) = job.evaluators
     best = {"top1_best": 0.0}
@@ -107,14 +114,18 @@ def probe_once(
         best["top1_best"] = max(best["top1_best"], evaluation.metrics["top1"])
         return evaluation
 
-    logger = CSVLogger(table)
+    logger = CSVLogger(out.with_name(f"{out.name}.csv"))
     watched = replace(job, evaluators=[Evaluator(evaluator.name, evaluate)])
     outcome = fit(watched, found.parent.world, [logger])
     logger.close()
     if outcome.interrupted:
         # seconds long, so there is nothing to resume
         raise KeyboardInterrupt
-    return {**outcome.metrics, **best, **score_neighbours(found, splits)}
+    scores = {**outcome.metrics, **best, **score_neighbours(found, splits)}
+    out.mkdir(exist_ok=True)
+    last = replace(outcome.evaluations[evaluator.name], metrics=scores)
+    write_evaluations(RunFolder(out), {evaluator.name: last}, job.metadata[ABOUT])
+    return scores
 
 
 def describe_data(found: ProbeInput) -> dict[str, Any]:
