@@ -21,6 +21,7 @@ from skelconv.cli.command import (
     run,
 )
 from skelconv.extras import need
+from skeltrain.allocator import keep_memory
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and --help needs none of it
@@ -412,7 +413,8 @@ def _conclude(outcome: Outcome, folder: Path) -> None:
     if not outcome.interrupted:
         loss = f"loss {outcome.metrics['loss']:.4f}" if outcome.metrics else "it was finished before"
         _log(
-            f"done: {progress.epoch} epochs in {progress.seconds:.0f} s, {loss}; {folder}/checkpoints/last.pt"
+            f"done: {progress.epoch} epochs in {progress.seconds:.0f} s ({progress.waited:.0f} s of it for "
+            f"batches), {loss}; {folder}/checkpoints/last.pt"
         )
         return
     if not _first():
@@ -447,6 +449,7 @@ def main() -> None:
     # Threads that wait for each other by spinning are ten times slower on a machine that others use too, and
     # no faster on one of our own. Must be said before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_memory()
     run(cli)
 
 

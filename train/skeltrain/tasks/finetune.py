@@ -25,7 +25,7 @@ from skeltrain.data.collate import ImageBatch, ImageCollator
 from skeltrain.data.images import Normalise, chunks
 from skeltrain.data.loader import SampleLoader
 from skeltrain.data.sampler import EpochSampler, Purpose
-from skeltrain.distributed import autocast
+from skeltrain.distributed import autocast, precision_on
 from skeltrain.engine import Evaluation, Evaluator, Job, build_optimizer
 from skeltrain.models.classifier import Classifier, build_fresh
 from skeltrain.models.encoder import set_drop_path
@@ -333,7 +333,8 @@ def build_finetuning(recipe: FinetuneRecipe, context: Context) -> Job:
     label = source.images.labels(found.train).cpu().numpy()
     train = found.train[pick_labels(label, recipe.labels, recipe.seed)]
     parameters = sum(p.numel() for p in task.parameters() if p.requires_grad)
-    context.log(f"{start.account}; {parameters / 1e6:.2f} M parameters, {recipe.precision}")
+    precision = precision_on(world.device, recipe.precision)
+    context.log(f"{start.account}; {parameters / 1e6:.2f} M parameters, {precision}")
     context.log(
         f"{len(train)} of {len(found.train)} labelled training samples and {len(found.recordings)} test "
         f"recordings, {int(found.recordings.leaked.sum())} of these leaked"
