@@ -431,7 +431,11 @@ def _command() -> str:
     arguments = shlex.join(sys.argv[1:])
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return f"skeltrain {arguments}"
-    return f"torchrun --nproc-per-node {os.environ['LOCAL_WORLD_SIZE']} --no-python skeltrain {arguments}"
+    nodes = os.environ.get("GROUP_WORLD_SIZE", "1")
+    # where the machines meet is each user's own
+    several = "" if nodes == "1" else f"--nnodes {nodes} "
+    processes = f"--nproc-per-node {os.environ['LOCAL_WORLD_SIZE']}"
+    return f"torchrun {several}{processes} --no-python skeltrain {arguments}"
 
 
 def _log(line: str) -> None:

@@ -26,6 +26,7 @@ from skeltrain.tasks.probe import (
     encode_splits,
     open_input,
     score_neighbours,
+    take_labelled,
 )
 from skeltrain.tasks.registry import Log
 from skeltrain.tasks.seeds import describe_test, machine, summarise, write_report
@@ -59,10 +60,12 @@ def run_probe(
     with join_world(recipe.device) as world:
         parent = open_parent(where, world)
         target = out if out is not None else run_of(parent.path)
+        # the model first: what is wrong with it is said before data is read
+        encoder = load_encoder(parent.checkpoint)
         found = open_input(recipe, parent)
         log(describe_input(found))
         (target / "probe").mkdir(parents=True, exist_ok=True)
-        trained = encode_splits(found, recipe, load_encoder(parent.checkpoint))
+        trained = encode_splits(found, recipe, encoder)
         arms: dict[str, Callable[[int], EncodedSplits]] = {"trained": lambda seed: trained}
         if recipe.untrained:
             arms["untrained"] = lambda seed: encode_splits(
@@ -98,6 +101,7 @@ def probe_once(
     found: ProbeInput, splits: EncodedSplits, recipe: ProbeRecipe, table: Path
 ) -> dict[str, float]:
     """Train a head on an encoder under the recipe's seed, write its curve to ``table``, return its scores."""
+    found, splits = take_labelled(recipe, found, splits)
     job = build_job(recipe, found, splits)
     (evaluator,) = job.evaluators
     best = {"top1_best": 0.0}
