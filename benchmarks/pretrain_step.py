@@ -1,20 +1,21 @@
-"""A pretraining step against a plain reading of the paper's method: images a second, memory, share of the peak.
+"""A pretraining step against a plain reading of the paper's method: images a second, memory, share of the
+peak.
 
     python benchmarks/pretrain_step.py                                  # small models, on the CPU
     python benchmarks/pretrain_step.py --device cuda                    # ViT-S, ViT-B, ViT-L on 224 x 224
     python benchmarks/pretrain_step.py --device cuda --models vit_base --batch 256 --compile
     python benchmarks/pretrain_step.py --models ucla_small_cpu --objectives mae
 
-The plain reading makes each image by itself on the CPU, hands it over through torch's DataLoader, attends with
-two products and a softmax, and lets AdamW go from parameter to parameter; on a card under autocast, as MAE's
-code does. Both have the same sizes, batch, masks and augmentation. Each way runs in a process of its own, all
-in turn, round after round, and the best round of each counts, because other work on the machine only ever
-slows one down. On a CPU with one thread, seconds are those of the processor.
+The plain reading makes each image by itself on the CPU, hands it over through torch's DataLoader, attends
+with two products and a softmax, and lets AdamW go from parameter to parameter; on a card under autocast,
+as MAE's code does. Both have the same sizes, batch, masks and augmentation. Each way runs in a process of
+its own, all in turn, round after round, and the best round of each counts, because other work on the
+machine only ever slows one down. On a CPU with one thread, seconds are those of the processor.
 
 `of peak` is the model's products (`torch.utils.flop_counter`) a second over those of a large square product
-in the same run and precision, and, where the card is known, over its data sheet. A name of a shipped recipe in
-place of a preset takes model, batch and images from it; those are also run as they were before attention and
-precision were chosen by rule ("bf16, fused attention").
+in the same run and precision, and, where the card is known, over its data sheet. A name of a shipped
+recipe in place of a preset takes model, batch and images from it; those are also run as they were before
+attention and precision were chosen by rule ("bf16, fused attention").
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
@@ -81,7 +83,9 @@ class Way:
 
 @dataclass(frozen=True)
 class Told:
-    """What a worker says of a round: seconds of a step, of its data alone, peak memory in MB, FLOPs of a step."""
+    """What a worker says of a round: seconds of a step, of its data alone, peak memory in MB, FLOPs of a
+    step.
+    """
 
     step: float
     data: float
@@ -95,7 +99,7 @@ class PlainImages(Dataset[Tensor]):
     def __init__(self, recipe: PretrainRecipe, samples: Any, statistics: Statistics) -> None:
         offsets = samples.offsets
         rows = torch.from_numpy(samples.position)
-        self._clips = [rows[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+        self._clips = [rows[a:b] for a, b in pairwise(offsets)]
         skeleton = load_skeleton("ntu25")
         self._order, self._mirror = list(skeleton.column_order), list(skeleton.mirror)
         self._augment, size = recipe.augment, recipe.data.image_size
@@ -121,7 +125,9 @@ class PlainImages(Dataset[Tensor]):
         return (image - self._mean) / self._std
 
 
-def plain_step(way: Way, samples: Any, statistics: Statistics) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+def plain_step(
+    way: Way, samples: Any, statistics: Statistics
+) -> tuple[Callable[[], Any], Callable[[Any], None]]:
     """Return what gets the next batch, and what learns from it, in the plain reading."""
     recipe, device = way.recipe, torch.device(way.device)
     data = PlainImages(recipe, samples, statistics)
@@ -155,7 +161,9 @@ def plain_step(way: Way, samples: Any, statistics: Statistics) -> tuple[Callable
     return lambda: next(batches), learn
 
 
-def our_step(way: Way, data: Images, statistics: Statistics) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+def our_step(
+    way: Way, data: Images, statistics: Statistics
+) -> tuple[Callable[[], Any], Callable[[Any], None]]:
     """Return what gets the next batch, and what learns from it, as `skeltrain pretrain` does."""
     recipe, device = way.recipe, torch.device(way.device)
     sampler = EpochSampler(np.arange(len(data)), recipe.optim.batch, drop_last=True)
@@ -289,6 +297,7 @@ def ways_of(name: str, objective: str, given: argparse.Namespace, device: str) -
             optim=Optim(batch=batch),
             augment=AUGMENT,
         )
+
     def with_(attention: str, precision: str, fused: bool, compiled: bool = False) -> PretrainRecipe:
         return recipe.model_copy(
             update={
@@ -335,7 +344,7 @@ def main() -> None:
     described = describe_device(torch.device(device))
     print(f"{described}, torch {torch.__version__}, {given.threads} threads")
     sheet = next((v for name, v in DATA_SHEET.items() if name in str(described["device"])), None)
-    head = f"{'':<38}{'images/s':>10}{'ratio':>8}{'data':>8}{'MB':>8}{'of peak':>9}"
+    head = f"{'':<46}{'images/s':>10}{'ratio':>8}{'data':>8}{'MB':>8}{'of peak':>9}"
     print(head + ("  of data sheet" if sheet else ""))
     for name in given.models or (ON_CARD if on_card else ON_CPU):
         for objective in given.objectives:
@@ -344,8 +353,10 @@ def main() -> None:
             for way, one in zip(ways, told, strict=True):
                 rate = one.flops / one.step
                 share = rate / peak(torch.device(device), way.recipe.precision, given.threads)
-                line = f"{f'{name}, {objective}: {way.name}':<38.38}{way.recipe.optim.batch / one.step:>10.1f}"
-                line += f"{told[0].step / one.step:>8.2f}{one.data / one.step:>8.1%}{one.memory:>8.0f}{share:>9.0%}"
+                name_of_way = f"{name}, {objective}: {way.name}"
+                rates = f"{way.recipe.optim.batch / one.step:>10.1f}{told[0].step / one.step:>8.2f}"
+                rest = f"{one.data / one.step:>8.1%}{one.memory:>8.0f}{share:>9.0%}"
+                line = f"{name_of_way:<46}{rates}{rest}"
                 print(line + (f"{rate / 1e12 / sheet:>15.0%}" if sheet else ""), flush=True)
 
 

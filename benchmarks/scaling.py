@@ -5,10 +5,10 @@
     python benchmarks/scaling.py --store ntu120.zarr --recipe s2i_small_cpu
 
 ``optim.batch`` counts the samples of a step over all processes, so that of one process is, for each of two, a
-batch twice its own. Each way trains the same few epochs from the same seed, through torchrun, in a folder that
-holds a ``train.py`` and a ``formats/`` of its own; two nodes are two launches on this machine that meet at
-localhost, by rendezvous and by fixed ranks (docs/several-machines.md). A ratio of losses is the largest over all
-steps. Seconds are those of the steps after the first epoch.
+batch twice its own. Each way trains the same few epochs from the same seed, through torchrun, in a folder
+that holds a ``train.py`` and a ``formats/`` of its own; two nodes are two launches on this machine that
+meet at localhost, by rendezvous and by fixed ranks (docs/several-machines.md). A ratio of losses is the
+largest over all steps. Seconds are those of the steps after the first epoch.
 """
 
 from __future__ import annotations
@@ -45,9 +45,8 @@ def free_port() -> int:
 def ways(processes: list[int]) -> list[Way]:
     """Return the launches to compare; the first is one process."""
     found = [Way("1 process", ((),))]
-    for count in processes:
-        if count > 1:
-            found.append(Way(f"{count} processes", (("--standalone", "--nproc-per-node", str(count)),)))
+    several = [count for count in processes if count > 1]
+    found += [Way(f"{n} processes", (("--standalone", "--nproc-per-node", str(n)),)) for n in several]
     pair = ("--nnodes", "2", "--nproc-per-node", "1")
     meet = ("--rdzv-backend", "c10d", "--rdzv-id", "scaling", "--rdzv-endpoint", f"127.0.0.1:{free_port()}")
     found.append(Way("2 nodes, rendezvous", ((*pair, *meet), (*pair, *meet))))
@@ -66,7 +65,12 @@ def launch(way: Way, words: list[str], folder: Path, threads: int) -> None:
         command = [*TORCHRUN, *options, "--no-python", *program] if options else program
         running.append(
             subprocess.Popen(
-                command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+                command,
+                cwd=folder,
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
             )
         )
     told = [process.communicate()[1] for process in running]
@@ -117,7 +121,10 @@ def main() -> None:
             losses, seconds = read(folder / f"run{number}")
             base = base or (losses, seconds)
             off = max(abs(a / b - 1) for a, b in zip(losses, base[0], strict=True))
-            print(f"{way.name:<24}{seconds:>8.2f}{base[1] / seconds:>8.2f}{len(losses):>8}{off:>32.1e}", flush=True)
+            print(
+                f"{way.name:<24}{seconds:>8.2f}{base[1] / seconds:>8.2f}{len(losses):>8}{off:>32.1e}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Augmentation in image space: what a turn, a shift and a flip do to an image, and that it is reproducible."""
+"""Augmentation in image space: what a turn, a shift and a flip do to an image, and that it is
+reproducible.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +101,9 @@ def test_a_sample_gets_the_same_however_a_step_is_divided(tiny_recipe: PretrainR
     parts = [collate(MicroBatch(index, part, 3, 1, 2)) for part in (slice(0, 3), slice(3, 7))]
     torch.testing.assert_close(torch.cat([part.image for part in parts]), whole.image, rtol=0, atol=1e-6)
     assert not torch.equal(whole.image, collate(MicroBatch(index, slice(None), 3, 1, 3)).image)
-    plain = ImageCollator(source.images, source.statistics, Augment())(MicroBatch(index, slice(None), 3, 1, 2))
+    plain = ImageCollator(source.images, source.statistics, Augment())(
+        MicroBatch(index, slice(None), 3, 1, 2)
+    )
     assert not torch.allclose(whole.image, plain.image, atol=0.1)
 
 

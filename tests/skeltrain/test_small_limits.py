@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from skelformats.errors import UnknownNameError
 from skeltrain.checkpoint import find_checkpoint, load_checkpoint
 from skeltrain.data import samples as sample_sets
 from skeltrain.data.frames import Frames
@@ -71,7 +72,9 @@ def probe_of(run: Path, **settings: object) -> ProbeRecipe:
 # Labels
 
 
-def test_a_probe_of_few_labels_trains_on_the_picked_ones_of_each_seed(pretrained: Path, tmp_path: Path) -> None:
+def test_a_probe_of_few_labels_trains_on_the_picked_ones_of_each_seed(
+    pretrained: Path, tmp_path: Path
+) -> None:
     picked = []
     for seed in (0, 1):
         job = build_probe(probe_of(pretrained, labels={"share": 0.1}, seed=seed), Context(WORLD))
@@ -114,7 +117,9 @@ def mixing(pretrained: Path, accum: int) -> FinetuneRecipe:
     )
 
 
-def test_partners_of_a_mixture_do_not_depend_on_how_a_step_is_divided(pretrained: Path, tmp_path: Path) -> None:
+def test_partners_of_a_mixture_do_not_depend_on_how_a_step_is_divided(
+    pretrained: Path, tmp_path: Path
+) -> None:
     """Steps of 9 in parts of 5 and 4, with augmentation; the last step is smaller."""
     curves = []
     for accum in (1, 2, 3):
@@ -173,11 +178,11 @@ def test_what_is_wrong_with_a_model_is_said_before_a_frame_is_read(
     pretrain = PretrainRecipe(data=ImageData.model_validate(data), device="cpu")
     finetune = FinetuneRecipe(data=FinetuneData.model_validate(data), device="cpu")
     for build, recipe, error in (
-        (build_pretraining, {"model": Model(preset="vit_none")}, Exception),
+        (build_pretraining, {"model": Model(preset="vit_none")}, UnknownNameError),
         (build_pretraining, {"model": Model(patch_size=7)}, ModelError),
         (build_pretraining, {"init": Init(weights=str(broken))}, WeightsError),
     ):
-        with pytest.raises(error, match="found"):
+        with pytest.raises(error):
             build(pretrain.model_copy(update=recipe), Context(WORLD))
     network = Network(preset="vit_micro", patch_size=8)
     for changed, error in (
@@ -195,7 +200,7 @@ def test_what_is_wrong_with_a_model_is_said_before_a_frame_is_read(
     with pytest.raises(ModelError, match="tile the image"):
         run_probe(probe, pretrained, tmp_path)
     with pytest.raises(ModelError, match="tile the image"):
-        build_probe(probe.model_copy(update={"encoder": Encoder(run=str(pretrained), random=True)}), Context(WORLD))
+        build_probe(
+            probe.model_copy(update={"encoder": Encoder(run=str(pretrained), random=True)}), Context(WORLD)
+        )
     assert read == []
-
-

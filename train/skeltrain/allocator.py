@@ -24,8 +24,8 @@ VARIABLES = ("MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOL
 def keep_memory() -> bool:
     """Let the process keep what it frees, for as long as it runs; what it holds at most stays the same.
 
-    For the commands of `skeltrain`, which call it at their start. It holds for the C library of GNU alone, and
-    is left undone where the user has set the allocator (``MALLOC_..._``, ``glibc.malloc`` in
+    For the commands of `skeltrain`, which call it at their start. It holds for the C library of GNU alone,
+    and is left undone where the user has set the allocator (``MALLOC_..._``, ``glibc.malloc`` in
     ``GLIBC_TUNABLES``) or has put another one in its place (``LD_PRELOAD``).
 
     Returns

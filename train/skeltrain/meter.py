@@ -57,7 +57,9 @@ class Meter:
         self._bad = torch.minimum(self._bad, bad)
 
     def wait(self, seconds: float) -> None:
-        """Count time in which the loop waited for a batch, by the clock: nothing waits for the device here."""
+        """Count time in which the loop waited for a batch, by the clock: nothing waits for the device
+        here.
+        """
         self._waited += seconds
 
     def finish_step(self, samples: int) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skelformats.skeleton import Skeleton
+from skeltrain.data.augment_kernel import augment_rows
 from skeltrain.sections import Augment
 
 
@@ -84,7 +85,7 @@ class JointAugment:
         self._may_be_missing[list(skeleton.origin)] = False
 
     def __call__(self, position: Tensor, sample: Tensor, drawn: Draw, noise: Tensor | None = None) -> Tensor:
-        """Transform rows.
+        """Transform rows; on a CPU by a compiled kernel, which gives the same bits in fewer passes.
 
         Parameters
         ----------
@@ -99,6 +100,26 @@ class JointAugment:
         -------
         (R, J, 3) float32.
         """
+        if position.device.type == "cpu" and position.dtype == torch.float32:
+            return self._on_cpu(position, sample, drawn, noise)
+        return self.by_tensors(position, sample, drawn, noise)
+
+    def _on_cpu(self, position: Tensor, sample: Tensor, drawn: Draw, noise: Tensor | None) -> Tensor:
+        out = torch.empty_like(position, memory_format=torch.contiguous_format)
+        chance = position[:0] if noise is None else noise
+        rows = (position, sample, chance, out)
+        draws = (drawn.flip, drawn.matrix, drawn.shift, drawn.noise)
+        augment_rows(
+            tuple(value.contiguous().numpy() for value in rows),
+            tuple(value.contiguous().numpy() for value in draws),
+            (self._mirror.numpy(), self._may_be_missing[:, 0].contiguous().numpy()),
+        )
+        return out
+
+    def by_tensors(
+        self, position: Tensor, sample: Tensor, drawn: Draw, noise: Tensor | None = None
+    ) -> Tensor:
+        """Transform rows by tensor operations alone, as a call does away from the CPU; same arguments."""
         flipped = position[:, self._mirror]
         flipped[..., 0].neg_()
         position = torch.where(drawn.flip[sample][:, None, None], flipped, position)

@@ -2,7 +2,8 @@
 
 The operations are those of pictures: the columns are reversed, the image is turned, scaled and moved, what
 comes in from outside is 0, and noise is added to the pixels. Rows of an S2I image are time and columns are
-joints, so none of it is a motion that a body could make; joint space (`skeltrain.data.augment`) is the default.
+joints, so none of it is a motion that a body could make; joint space (`skeltrain.data.augment`) is the
+default.
 """
 
 from __future__ import annotations

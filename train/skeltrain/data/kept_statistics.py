@@ -1,10 +1,10 @@
 """Image statistics that are kept beside the store they were measured on, so that they are measured once.
 
-``ntu.zarr.statistics.json`` stands beside ``ntu.zarr`` and holds the statistics by key. A key is the digest of
-all that they follow from: the very rows that are encoded (cleaned, merged, in order), the layout, the plan of
-the encoding, the streams, and what computes. What changed in any of it has another key, so that what is kept
-is never wrong; it may be deleted at any time. A store that is read from elsewhere, or whose folder takes no
-file, has none.
+``ntu.zarr.statistics.json`` stands beside ``ntu.zarr`` and holds the statistics by key. A key is the
+digest of all that they follow from: the very rows that are encoded (cleaned, merged, in order), the
+layout, the plan of the encoding, the streams, and what computes. What changed in any of it has another
+key, so that what is kept is never wrong; it may be deleted at any time. A store that is read from
+elsewhere, or whose folder takes no file, has none.
 """
 
 from __future__ import annotations

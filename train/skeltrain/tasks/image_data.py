@@ -113,7 +113,9 @@ def open_like(
     if layout == "own" or own in known.skeletons:
         skeleton = own
     elif layout == "auto" and not _can_become(own, skeleton):
-        trained.log(f"{store}: {own.name} lacks joints of {skeleton.name}; encoded by its own order of joints")
+        trained.log(
+            f"{store}: {own.name} lacks joints of {skeleton.name}; encoded by its own order of joints"
+        )
         skeleton = own
     samples = open_samples(data, trained.world.device, skeleton)
     return ImageSource(Images([samples], data), data.each(), known.statistics)
