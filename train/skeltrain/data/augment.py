@@ -11,6 +11,7 @@ CTR-GCN publish; their feeders rotate such a joint with the body, and so does th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,14 +106,15 @@ class JointAugment:
         return self.by_tensors(position, sample, drawn, noise)
 
     def _on_cpu(self, position: Tensor, sample: Tensor, drawn: Draw, noise: Tensor | None) -> Tensor:
+        def array(values: Tensor) -> NDArray[Any]:
+            return values.contiguous().numpy()
+
         out = torch.empty_like(position, memory_format=torch.contiguous_format)
         chance = position[:0] if noise is None else noise
-        rows = (position, sample, chance, out)
-        draws = (drawn.flip, drawn.matrix, drawn.shift, drawn.noise)
         augment_rows(
-            tuple(value.contiguous().numpy() for value in rows),
-            tuple(value.contiguous().numpy() for value in draws),
-            (self._mirror.numpy(), self._may_be_missing[:, 0].contiguous().numpy()),
+            (array(position), array(sample), array(chance), array(out)),
+            (array(drawn.flip), array(drawn.matrix), array(drawn.shift), array(drawn.noise)),
+            (array(self._mirror), array(self._may_be_missing[:, 0])),
         )
         return out
 

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 
-# numba's decorator has no types
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def augment_rows(
     rows: tuple[Floats, NDArray[np.int64], Floats, Floats],
     drawn: tuple[NDArray[np.bool_], Floats, Floats, Floats],
