@@ -123,3 +123,25 @@ def test_some_samples_can_be_taken_out_of_a_step() -> None:
     some = every.take(slice(2, 5), CPU)
     assert torch.equal(some.matrix, every.matrix[2:5])
     assert torch.equal(some.flip, every.flip[2:5])
+
+
+@pytest.mark.parametrize("noisy", [True, False])
+def test_the_compiled_form_gives_the_bits_of_the_tensor_form(noisy: bool) -> None:
+    """Mirrored and not, with missing joints, negative zeros and values that are not finite."""
+    generator = torch.Generator().manual_seed(4)
+    position = torch.randn(400, len(SKELETON), 3, generator=generator)
+    position[::7, 4:9] = 0.0
+    position[::11, 2, 1] = -0.0
+    position[5, 3, 0], position[6, 3, 2] = float("nan"), float("inf")
+    sample = torch.arange(400) % 20
+    settings = Augment(flip=0.5, rotate=(0.3, 0.5, 0.1), scale=(0.5, 1.5), translate=0.2, noise=0.05)
+    drawn = draw(20, settings.model_copy(update={"noise_probability": 0.5}), generator)
+    noise = torch.randn(position.shape, generator=generator) if noisy else None
+    found, expected = (
+        AUGMENT(position, sample, drawn, noise),
+        AUGMENT.by_tensors(position, sample, drawn, noise),
+    )
+    finite = expected.isfinite()
+    assert torch.equal(found.isfinite(), finite)
+    assert torch.equal(found[finite], expected[finite])
+    assert 0 < int(drawn.flip.sum()) < 20

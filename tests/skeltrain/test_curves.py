@@ -102,7 +102,8 @@ def test_the_demo_and_its_probe(stores: dict[str, Path], tmp_path: Path) -> None
 
 
 def test_ucla_and_its_augmented_probe(stores: dict[str, Path], tmp_path: Path) -> None:
-    settings = ("optim.epochs=2", "data.image_size=56", "precision=fp32", "optim.batch=16")
+    as_then = ("precision=fp32", "model.attention=fused", "optim.fused=false")
+    settings = ("optim.epochs=2", "data.image_size=56", "optim.batch=16", *as_then)
     run_recipe(recipe("ucla_small_cpu", stores["ucla"], *settings), out=tmp_path)
     compare(tmp_path, "ucla")
     short = ("optim.epochs=3", "optim.warmup=1", "optim.batch=16", "precision=fp32", "device=cpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -98,3 +99,41 @@ def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_device_is_described() -> None:
     assert describe_device(torch.device("cpu"))["device"] == "cpu"
     assert World(torch.device("cpu"), rank=1, size=2).primary is False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["rendezvous", "ranks"])
+def test_two_nodes_train_as_one_process_does(tiny_recipe: PretrainRecipe, tmp_path: Path, form: str) -> None:
+    """Two launches that meet at localhost, in a folder with files of the user called like our folders."""
+    from skeltrain.run import run_recipe
+
+    (tmp_path / "train.py").write_text("raise SystemExit('this is not skeltrain')\n")
+    (tmp_path / "formats").mkdir()
+    (tmp_path / "formats" / "__init__.py").write_text("raise SystemExit('nor is this')\n")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(to_yaml(tiny_recipe, "two nodes"))
+    run_recipe(tiny_recipe, out=tmp_path / "one")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    meet = ("--rdzv-backend", "c10d", "--rdzv-id", "test", "--rdzv-endpoint", f"127.0.0.1:{port}")
+    fixed = ("--master-addr", "127.0.0.1", "--master-port", str(port))
+    nodes = [meet if form == "rendezvous" else ("--node-rank", str(rank), *fixed) for rank in range(2)]
+    running = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"),
+                *(*node, "--no-python", str(Path(sys.executable).with_name("skeltrain"))),
+                *("train", str(recipe), "--out", str(tmp_path / "two")),
+            ],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for node in nodes
+    ]
+    told = [process.communicate(timeout=300)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], told
+    assert "".join(told).count("cpu, 2 processes") == 1
+    assert curve(tmp_path / "two") == pytest.approx(curve(tmp_path / "one"), rel=1e-4)

@@ -21,6 +21,7 @@ from skelconv.cli.command import (
     run,
 )
 from skelconv.extras import need
+from skeltrain.allocator import keep_memory
 from skeltrain.cli_pages import explain, page, reconstruct
 
 if TYPE_CHECKING:
@@ -483,7 +484,8 @@ def _conclude(outcome: Outcome, folder: Path) -> None:
     if not outcome.interrupted:
         loss = f"loss {outcome.metrics['loss']:.4f}" if outcome.metrics else "it was finished before"
         _log(
-            f"done: {progress.epoch} epochs in {progress.seconds:.0f} s, {loss}; {folder}/checkpoints/last.pt"
+            f"done: {progress.epoch} epochs in {progress.seconds:.0f} s ({progress.waited:.0f} s of it for "
+            f"batches), {loss}; {folder}/checkpoints/last.pt"
         )
         return
     if not _first():
@@ -500,7 +502,11 @@ def _command() -> str:
     arguments = shlex.join(sys.argv[1:])
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return f"skeltrain {arguments}"
-    return f"torchrun --nproc-per-node {os.environ['LOCAL_WORLD_SIZE']} --no-python skeltrain {arguments}"
+    nodes = os.environ.get("GROUP_WORLD_SIZE", "1")
+    # where the machines meet is each user's own
+    several = "" if nodes == "1" else f"--nnodes {nodes} "
+    processes = f"--nproc-per-node {os.environ['LOCAL_WORLD_SIZE']}"
+    return f"torchrun {several}{processes} --no-python skeltrain {arguments}"
 
 
 def _log(line: str) -> None:
@@ -518,6 +524,7 @@ def main() -> None:
     # Threads that wait for each other by spinning are ten times slower on a machine that others use too, and
     # no faster on one of our own. Must be said before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_memory()
     run(cli)
 
 

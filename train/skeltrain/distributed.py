@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,6 +22,9 @@ from torch.nn.parallel import DistributedDataParallel
 from skelformats.errors import SkelconvError
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+BF16_PROCESSORS = ("avx512_bf16", "amx_bf16", "bf16")
+"""What processors call their instructions for bfloat16 (`torch.cpu.get_capabilities`; the last is ARM's)."""
 
 
 class DeviceError(SkelconvError):
@@ -131,8 +135,28 @@ def require_single_process(what: str) -> None:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Run what lies within in a precision: fp32, bf16 or fp16 (the weights stay float32)."""
+    """Run what lies within in a precision: fp32, bf16, fp16 or auto (the weights stay float32)."""
+    precision = precision_on(device, precision)
     return nullcontext() if precision == "fp32" else torch.autocast(device.type, AUTOCAST[precision])
+
+
+def precision_on(device: torch.device, precision: str) -> str:
+    """Return what ``auto`` is on a device: bf16 where it has instructions for it, else fp32.
+
+    Where there are none, products of bfloat16 are put together of others and take two to three times as long
+    as those of float32 (docs/performance.md).
+    """
+    if precision != "auto":
+        return precision
+    return "bf16" if _has_bf16(device.type) else "fp32"
+
+
+@cache
+def _has_bf16(kind: str) -> bool:
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    told = torch.cpu.get_capabilities() if kind == "cpu" else {}
+    return any(bool(told.get(name)) for name in BF16_PROCESSORS)
 
 
 def describe_device(device: torch.device) -> Mapping[str, str | int]:

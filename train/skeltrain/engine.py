@@ -115,12 +115,17 @@ class Job:
 
 @dataclass
 class Progress:
-    """How far a run is: ``step`` counts within ``epoch``, ``seconds`` all the time spent so far."""
+    """How far a run is.
+
+    ``step`` counts within ``epoch``; ``seconds`` is all the time spent so far, ``waited`` the part of it in
+    which the loop waited for batches.
+    """
 
     epoch: int = 0
     step: int = 0
     seconds: float = 0.0
     best: float | None = None
+    waited: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,7 @@ def build_optimizer(module: nn.Module, optim: Optim, layer_decay: float | None =
         betas=optim.betas,
         momentum=optim.momentum,
         layer_decay=layer_decay,
+        fused=optim.fused,
     )
 
 
@@ -241,7 +247,11 @@ class _Run:
         steps = self.timeline.steps(progress.epoch)
         self.model.train()
         began = time.perf_counter() - progress.seconds
+        asked = time.perf_counter()
         for batch in self.job.loader.epoch(progress.epoch, progress.step):
+            waited = time.perf_counter() - asked
+            progress.waited += waited
+            self.meter.wait(waited)
             micro = batch.micro
             self.schedule.step_update(self.number)
             with self.synchronised(micro.last):
@@ -250,6 +260,7 @@ class _Run:
                 self.scaler.scale(values["loss"] * micro.weight).backward()
             self.meter.add(values, micro.weight, self.number)
             if not micro.last:
+                asked = time.perf_counter()
                 continue
             self.update()
             self.meter.finish_step(len(micro.index))
@@ -261,6 +272,7 @@ class _Run:
                 self.log(self.meter.finish_row(progress.seconds))
             if self.must_stop(stop):
                 return False
+            asked = time.perf_counter()
         return True
 
     @property

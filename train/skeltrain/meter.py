@@ -41,6 +41,7 @@ class Meter:
         self._epoch: dict[str, list[float]] = {}
         self._samples = 0
         self._since = 0.0
+        self._waited = 0.0
         self._bad = torch.tensor(NEVER, device=world.device)
 
     def add(self, values: Mapping[str, Tensor], weight: float, number: int) -> None:
@@ -55,12 +56,21 @@ class Meter:
         bad = torch.where(values["loss"].detach().isfinite(), NEVER, number)
         self._bad = torch.minimum(self._bad, bad)
 
+    def wait(self, seconds: float) -> None:
+        """Count time in which the loop waited for a batch, by the clock: nothing waits for the device
+        here.
+        """
+        self._waited += seconds
+
     def finish_step(self, samples: int) -> None:
         """Count an optimiser step over ``samples`` samples in all processes."""
         self._samples += samples
 
     def finish_row(self, seconds: float) -> dict[str, float]:
         """Return the means since the last row; ``seconds`` is the time of the run so far.
+
+        With them come ``samples_per_second``, ``data_seconds``, in which this process waited for batches, and
+        ``step_seconds``, all the rest since the last row.
 
         Raises
         ------
@@ -77,11 +87,17 @@ class Meter:
                 of_epoch = self._epoch.setdefault(name, [0.0, 0.0])
                 of_epoch[0] += mean * weight
                 of_epoch[1] += weight
-        rate = self._samples / max(seconds - self._since, 1e-9)
+        passed = seconds - self._since
+        times = {
+            "samples_per_second": self._samples / max(passed, 1e-9),
+            "data_seconds": self._waited,
+            "step_seconds": max(passed - self._waited, 0.0),
+        }
+        self._waited = 0.0
         self._sum, self._weight = {}, {}
         self._samples = 0
         self._since = seconds
-        return {**row, "samples_per_second": rate}
+        return {**row, **times}
 
     def finish_epoch(self) -> dict[str, float]:
         """Return the means of the epoch, whose last row is finished."""
@@ -101,6 +117,7 @@ class Meter:
             "epoch": {name: list(pair) for name, pair in self._epoch.items()},
             "samples": self._samples,
             "since": self._since,
+            "waited": self._waited,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -114,6 +131,8 @@ class Meter:
         self._epoch = {name: list(pair) for name, pair in state["epoch"].items()}
         self._samples = state["samples"]
         self._since = float(state["since"])
+        # states of versions that did not tell the two apart have none
+        self._waited = float(state.get("waited", 0.0))
 
     def _gather(self) -> dict[str, float]:
         """Return, by name, the mean over processes of the weight that each metric has come with.

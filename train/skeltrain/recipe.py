@@ -68,6 +68,8 @@ class Optim(Section):
         Leave out the samples of an epoch that fill no whole batch. Off: the last batch is smaller.
     clip_grad
         Largest norm of the gradient, or null.
+    fused
+        Let the optimiser change all parameters in one pass: faster, and the same up to rounding.
     """
 
     name: Literal["adamw", "sgd"] = "adamw"
@@ -87,6 +89,7 @@ class Optim(Section):
     min_lr: NotNegative = 0.0
     drop_last: bool = False
     clip_grad: Annotated[float, Field(gt=0)] | None = None
+    fused: bool = False
 
     @property
     def peak_lr(self) -> float:
@@ -132,13 +135,19 @@ class Log(Section):
 
 
 class Recipe(Section):
-    """What every task has; the engine knows no more than this."""
+    """What every task has; the engine knows no more than this.
+
+    Attributes
+    ----------
+    precision
+        Of the products; ``auto`` is bf16 where the device has instructions for it, else fp32.
+    """
 
     task: str
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     optim: Optim = Optim()
     ema: EMA | None = None
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     compile: bool = False
     device: str = "auto"
     log: Log = Log()

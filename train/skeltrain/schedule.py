@@ -92,6 +92,7 @@ def make_optimizer(
     betas: tuple[float, float] = (0.9, 0.95),
     momentum: float = 0.9,
     layer_decay: float | None = None,
+    fused: bool = False,
 ) -> Optimizer:
     """Return an optimiser over the trainable parameters of ``model``.
 
@@ -115,9 +116,9 @@ def make_optimizer(
     else:
         groups = layer_decay_groups(model, weight_decay, layer_decay)
     if name == "adamw":
-        return AdamW(groups, lr=lr, betas=betas)
+        return AdamW(groups, lr=lr, betas=betas, fused=fused or None)
     if name == "sgd":
-        return SGD(groups, lr=lr, momentum=momentum, nesterov=True)
+        return SGD(groups, lr=lr, momentum=momentum, nesterov=True, fused=fused or None)
     raise UnknownNameError("optimizer", name, OPTIMIZERS)
 
 

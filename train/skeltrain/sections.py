@@ -138,10 +138,15 @@ class ImageData(StoreData):
 
 
 class Augment(Section):
-    """Augmentation in joint space, before the encoding; everything is off by default.
+    """Augmentation of samples; everything is off by default.
 
     Attributes
     ----------
+    space
+        ``joint``: poses, before the encoding. ``image``: the encoded image, as a picture
+        (`skeltrain.data.augment_image`). The other keys then mean: ``flip``, probability of reversing the
+        columns; ``rotate``, one half-width in radians; ``translate``, half-width as part of each side;
+        ``noise``, of every pixel, as part of its channel's standard deviation; no ``crop``.
     flip
         Probability of mirroring a sample: x becomes -x, left and right joints change places.
     rotate
@@ -159,7 +164,7 @@ class Augment(Section):
         persons are cut together. The image is as high as ever: what is left is stretched.
     """
 
-    space: Literal["joint"] = "joint"
+    space: Literal["joint", "image"] = "joint"
     flip: Fraction = 0.0
     rotate: tuple[NotNegative, NotNegative, NotNegative] = (0.0, 0.0, 0.0)
     scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.0, 1.0)
@@ -179,6 +184,11 @@ class Augment(Section):
             raise ValueError(f"scale runs from {self.scale[0]} down to {self.scale[1]}; swap the two")
         if self.crop[0] > self.crop[1]:
             raise ValueError(f"crop runs from {self.crop[0]} down to {self.crop[1]}; swap the two")
+        if self.space == "image" and (self.crops or len(set(self.rotate)) > 1):
+            raise ValueError(
+                "found crop, or several angles in rotate, in image space, expected one angle and no crop; "
+                "these are of joint space"
+            )
         return self
 
     @property

@@ -11,6 +11,7 @@ CTR-GCN publish; their feeders rotate such a joint with the body, and so does th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skelformats.skeleton import Skeleton
+from skeltrain.data.augment_kernel import augment_rows
 from skeltrain.sections import Augment
 
 
@@ -84,7 +86,7 @@ class JointAugment:
         self._may_be_missing[list(skeleton.origin)] = False
 
     def __call__(self, position: Tensor, sample: Tensor, drawn: Draw, noise: Tensor | None = None) -> Tensor:
-        """Transform rows.
+        """Transform rows; on a CPU by a compiled kernel, which gives the same bits in fewer passes.
 
         Parameters
         ----------
@@ -99,6 +101,27 @@ class JointAugment:
         -------
         (R, J, 3) float32.
         """
+        if position.device.type == "cpu" and position.dtype == torch.float32:
+            return self._on_cpu(position, sample, drawn, noise)
+        return self.by_tensors(position, sample, drawn, noise)
+
+    def _on_cpu(self, position: Tensor, sample: Tensor, drawn: Draw, noise: Tensor | None) -> Tensor:
+        def array(values: Tensor) -> NDArray[Any]:
+            return values.contiguous().numpy()
+
+        out = torch.empty_like(position, memory_format=torch.contiguous_format)
+        chance = position[:0] if noise is None else noise
+        augment_rows(
+            (array(position), array(sample), array(chance), array(out)),
+            (array(drawn.flip), array(drawn.matrix), array(drawn.shift), array(drawn.noise)),
+            (array(self._mirror), array(self._may_be_missing[:, 0])),
+        )
+        return out
+
+    def by_tensors(
+        self, position: Tensor, sample: Tensor, drawn: Draw, noise: Tensor | None = None
+    ) -> Tensor:
+        """Transform rows by tensor operations alone, as a call does away from the CPU; same arguments."""
         flipped = position[:, self._mirror]
         flipped[..., 0].neg_()
         position = torch.where(drawn.flip[sample][:, None, None], flipped, position)

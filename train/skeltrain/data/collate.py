@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from skeltrain.data.augment_image import augment_images, draw_images
 from skeltrain.data.images import Images, Normalise, Statistics
 from skeltrain.data.loader import DataError
-from skeltrain.data.sampler import MicroBatch
+from skeltrain.data.sampler import MicroBatch, Purpose
 from skeltrain.data.samples import SampleSet
 from skeltrain.sections import Augment
 
@@ -43,14 +44,32 @@ class ImageCollator:
         self._images = images
         self._normalise = Normalise(statistics, images.device)
         self._augment = augment
+        self._std = torch.tensor(statistics.std, device=images.device)
 
     def __call__(self, micro: MicroBatch) -> ImageBatch:
         """Collate the micro batch's own samples."""
         own = micro.own
         images = self._images
-        image = images.augmented(micro, self._augment) if self._augment.active else images.images(own)
+        if not self._augment.active:
+            image = images.images(own)
+        elif self._augment.space == "joint":
+            image = images.augmented(micro, self._augment)
+        else:
+            image = self._augmented_after(micro)
         index = torch.from_numpy(own).to(images.device)
         return ImageBatch(self._normalise(image), images.labels(own), index, micro)
+
+    def _augmented_after(self, micro: MicroBatch) -> Tensor:
+        """Encode the samples as they are and augment their images; drawn for the whole step, as ever."""
+        settings, device, step = self._augment, self._images.device, len(micro.index)
+        image = self._images.images(micro.own)
+        drawn = draw_images(step, settings, micro.generator(Purpose.AUGMENT)).take(micro.part, device)
+        noise = None
+        if settings.noise > 0 and settings.noise_probability > 0:
+            generator = micro.generator(Purpose.NOISE, device)
+            shape = (step, *image.shape[1:])
+            noise = torch.randn(shape, generator=generator, device=device)[micro.part]
+        return augment_images(image, drawn, self._std, noise)
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,11 @@ class ImageSet:
         """The stream, or ``joint+bone`` for several."""
         return "+".join(self.streams)
 
+    @property
+    def channels(self) -> int:
+        """Channels of an image: three for each stream."""
+        return AXES * len(self.streams)
+
     def images(self, index: NDArray[np.int64]) -> Tensor:
         """Encode samples as they are: (N, C, rows, columns) float32, not normalised."""
         return self._finish(self.samples.gather(index))
@@ -137,7 +142,7 @@ class ImageSet:
 
     def statistics(self, index: NDArray[np.int64], batch: int = 256) -> Statistics:
         """Mean and standard deviation of each channel over samples, summed in float64."""
-        total = torch.zeros(AXES * len(self.streams), dtype=torch.float64, device=self.device)
+        total = torch.zeros(self.channels, dtype=torch.float64, device=self.device)
         squares = torch.zeros_like(total)
         for chunk in chunks(index, batch):
             image = self.images(chunk).double()

@@ -7,7 +7,7 @@ that the recipe describes itself. With few of the labels it is the paper's semi-
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,8 +24,8 @@ from skeltrain.checkpoint import seed_everything
 from skeltrain.data.collate import ImageBatch, ImageCollator
 from skeltrain.data.images import Normalise, chunks
 from skeltrain.data.loader import SampleLoader
-from skeltrain.data.sampler import EpochSampler, Purpose
-from skeltrain.distributed import autocast
+from skeltrain.data.sampler import EpochSampler, MicroBatch, Purpose
+from skeltrain.distributed import autocast, precision_on
 from skeltrain.engine import Evaluation, Evaluator, Job, build_optimizer
 from skeltrain.models.classifier import Classifier, build_fresh
 from skeltrain.models.encoder import set_drop_path
@@ -50,6 +50,8 @@ from skeltrain.tasks.labelled import (
     split_labelled,
     used_images,
 )
+from skeltrain.tasks.labels import Labels, labelled_rows
+from skeltrain.tasks.labels import pick_labels as pick_labels
 from skeltrain.tasks.registry import Context, Task, Trained
 
 EVALUATION_BATCH = 128
@@ -113,7 +115,7 @@ class Tuning(Section):
         Part of a label that is spread over all classes.
     mixup
         Parameter of the Beta distribution of how two samples are mixed (Zhang et al. 2018); 0 mixes none.
-        Partners are of the same part of a step.
+        Partners are those of the whole step, however it is divided among parts and processes.
     """
 
     pooling: Literal["token", "avg"] = "token"
@@ -121,25 +123,6 @@ class Tuning(Section):
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.1
     label_smoothing: Fraction = 0.0
     mixup: NotNegative = 0.0
-
-
-class Labels(Section):
-    """How much of the training part is labelled (semi-supervised training); the rest is not used.
-
-    Attributes
-    ----------
-    share
-        Part of the samples.
-    pick
-        ``stratified``: that part of each class, rounded, and at least one sample. ``uniform``: of all
-        samples, rounded down, whatever their classes.
-    seed
-        By which they are drawn; null takes the recipe's.
-    """
-
-    share: Share = 1.0
-    pick: Literal["stratified", "uniform"] = "stratified"
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
 
 class FinetuneRecipe(Recipe):
@@ -167,6 +150,29 @@ class FinetuneRecipe(Recipe):
     )
 
 
+@dataclass(frozen=True)
+class MixBatch(ImageBatch):
+    """A part of a step, and the samples that its own are mixed with: ``partner``, in reversed order."""
+
+    partner: ImageBatch
+
+
+class MixCollator:
+    """Makes the images of a micro batch and of its partners: the step's n-th sample and its n-th last."""
+
+    def __init__(self, collate: ImageCollator) -> None:
+        self._collate = collate
+
+    def __call__(self, micro: MicroBatch) -> ImageBatch:
+        """Collate a micro batch; a whole step has its partners within."""
+        batch, step = self._collate(micro), len(micro.index)
+        first, stop, _ = micro.part.indices(step)
+        if (first, stop) == (step - stop, step - first):
+            return batch
+        partner = self._collate(replace(micro, part=slice(step - stop, step - first)))
+        return MixBatch(**vars(batch), partner=partner)
+
+
 class FinetuneTask(nn.Module):
     """Cross entropy of a classifier of images."""
 
@@ -181,8 +187,9 @@ class FinetuneTask(nn.Module):
         image, label = batch.image, batch.label
         if self._mixup > 0:
             kept = self._share(batch)
-            logits = self.model(image * kept + image.flip(0) * (1 - kept))
-            loss = kept * self._loss(logits, label) + (1 - kept) * self._loss(logits, label.flip(0))
+            partner = batch.partner if isinstance(batch, MixBatch) else batch
+            logits = self.model(image * kept + partner.image.flip(0) * (1 - kept))
+            loss = kept * self._loss(logits, label) + (1 - kept) * self._loss(logits, partner.label.flip(0))
             return {"loss": loss}
         logits = self.model(image)
         right = (logits.argmax(dim=1) == label).float()
@@ -316,21 +323,6 @@ def open_data(recipe: FinetuneRecipe, start: Start, context: Context) -> tuple[L
     return found, used_images(images, found)
 
 
-def pick_labels(label: NDArray[np.int64], labels: Labels, seed: int) -> NDArray[np.intp]:
-    """Return which of the samples with classes ``label`` (N,) are used as labelled, in rising order."""
-    if labels.share == 1:
-        return np.arange(len(label))
-    source = np.random.default_rng(seed if labels.seed is None else labels.seed)
-    if labels.pick == "uniform":
-        count = max(int(len(label) * labels.share), 1)
-        return np.sort(source.permutation(len(label))[:count])
-    chosen = []
-    for one in np.unique(label):
-        members = source.permutation(np.flatnonzero(label == one))
-        chosen.append(members[: max(round(len(members) * labels.share), 1)])
-    return np.sort(np.concatenate(chosen))
-
-
 def build_finetuning(recipe: FinetuneRecipe, context: Context) -> Job:
     """Put model, data and optimiser together."""
     world, optim, tuning = context.world, recipe.optim, recipe.tuning
@@ -341,10 +333,10 @@ def build_finetuning(recipe: FinetuneRecipe, context: Context) -> Job:
     source = found.source
     model = Classifier(start.encoder, found.classes, tuning.pooling)
     task = FinetuneTask(model, tuning).to(world.device)
-    label = source.images.labels(found.train).cpu().numpy()
-    train = found.train[pick_labels(label, recipe.labels, recipe.seed)]
+    train = found.train[labelled_rows(source, found.train, recipe.labels, recipe.seed)]
     parameters = sum(p.numel() for p in task.parameters() if p.requires_grad)
-    context.log(f"{start.account}; {parameters / 1e6:.2f} M parameters, {recipe.precision}")
+    precision = precision_on(world.device, recipe.precision)
+    context.log(f"{start.account}; {parameters / 1e6:.2f} M parameters, {precision}")
     context.log(
         f"{len(train)} of {len(found.train)} labelled training samples and {len(found.recordings)} test "
         f"recordings, {int(found.recordings.leaked.sum())} of these leaked"
@@ -370,9 +362,10 @@ def build_finetuning(recipe: FinetuneRecipe, context: Context) -> Job:
         assert isinstance(classifier, Classifier)
         return evaluate_answers(found, answer(classifier, source, found.test, recipe.precision))
 
+    collate = ImageCollator(source.images, source.statistics, recipe.augment)
     return Job(
         module=task,
-        loader=SampleLoader(sampler, ImageCollator(source.images, source.statistics, recipe.augment)),
+        loader=SampleLoader(sampler, MixCollator(collate) if tuning.mixup > 0 else collate),
         optimizer=build_optimizer(model, optim, tuning.layer_decay),
         recipe=recipe,
         metadata={

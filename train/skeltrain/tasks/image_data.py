@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skelconv.store.store import open_store
-from skelformats.skeleton import Skeleton
+from skelformats.skeleton import Skeleton, SkeletonError, match_joints
 from skeltrain.checkpoint import CheckpointError, versions
 from skeltrain.data.images import Images, Statistics
+from skeltrain.data.kept_statistics import statistics_of
 from skeltrain.data.loader import DataError
 from skeltrain.data.samples import SampleSet, open_samples
 from skeltrain.distributed import describe_device
@@ -75,14 +76,16 @@ def open_images(data: ImageData, context: Context) -> ImageSource:
         statistics = known.statistics
     else:
         named = stores[data.statistics]
-        statistics = images.sets[data.statistics].statistics(
-            sets[data.statistics].part(named.protocol, named.train)
+        statistics = statistics_of(
+            images.sets[data.statistics],
+            sets[data.statistics].part(named.protocol, named.train),
+            write=context.world.primary,
         )
     return ImageSource(images, stores, statistics)
 
 
 def open_like(
-    trained: Trained, store: str, layout: Literal["own", "model"] = "model", **settings: Any
+    trained: Trained, store: str, layout: Literal["own", "model", "auto"] = "auto", **settings: Any
 ) -> ImageSource:
     """Load a store as the model of a checkpoint knows it: encoding and normalisation.
 
@@ -91,6 +94,7 @@ def open_like(
     layout
         ``own``: the store's own, encoded by its own order of joints. ``model``: that of the store where the
         model was trained on it, else that of the model's first store, to which joints are brought by name.
+        ``auto``: as ``model`` where the store has all of these joints, else ``own``.
     settings
         Keys of `skeltrain.sections.ImageData` that differ from those of the training.
 
@@ -105,9 +109,24 @@ def open_like(
     images = {**known.images.model_dump(), **settings, "store": store, "stores": (), "statistics": 0}
     data = ImageData.model_validate(images)
     own = open_store(store).skeleton
-    skeleton = own if layout == "own" or own in known.skeletons else known.skeletons[0]
+    skeleton = known.skeletons[0]
+    if layout == "own" or own in known.skeletons:
+        skeleton = own
+    elif layout == "auto" and not _can_become(own, skeleton):
+        trained.log(
+            f"{store}: {own.name} lacks joints of {skeleton.name}; encoded by its own order of joints"
+        )
+        skeleton = own
     samples = open_samples(data, trained.world.device, skeleton)
     return ImageSource(Images([samples], data), data.each(), known.statistics)
+
+
+def _can_become(own: Skeleton, target: Skeleton) -> bool:
+    try:
+        match_joints(own, target)
+    except SkeletonError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from skeltrain.data.collate import ImageBatch, ImageCollator
 from skeltrain.data.images import chunks
 from skeltrain.data.loader import Loader, SampleLoader
 from skeltrain.data.sampler import EpochSampler, MicroBatch, Purpose
-from skeltrain.distributed import autocast
+from skeltrain.distributed import autocast, precision_on
 from skeltrain.engine import Evaluation, Evaluator, Job, build_optimizer
 from skeltrain.models.diffmae import DiffusionMAE
 from skeltrain.models.feature_prediction import FeatureOutput, FeaturePredictor
@@ -204,8 +204,9 @@ def build_pretraining(recipe: PretrainRecipe, context: Context) -> Job:
         log(account)
     task = PretrainTask(model).to(world.device)
     parameters = sum(p.numel() for p in task.parameters() if p.requires_grad)
+    precision = precision_on(world.device, recipe.precision)
     kind = "" if recipe.model.objective == "mae" else f" by {recipe.model.objective}"
-    log(f"model: {recipe.model.preset}{kind}, {parameters / 1e6:.2f} M parameters, {recipe.precision}")
+    log(f"model: {recipe.model.preset}{kind}, {parameters / 1e6:.2f} M parameters, {precision}")
     # what the model itself may draw (dropout) must differ between processes
     seed_everything(recipe.seed + world.rank)
     sampler = EpochSampler(

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from timm.models.vision_transformer import VisionTransformer
@@ -46,6 +47,7 @@ from skeltrain.tasks.labelled import (
 )
 from skeltrain.tasks.labelled import load_encoder as load_encoder
 from skeltrain.tasks.labelled import random_encoder as random_encoder
+from skeltrain.tasks.labels import Labels, labelled_rows
 from skeltrain.tasks.registry import Context, Task, Trained
 
 
@@ -78,6 +80,8 @@ class ProbeRecipe(Recipe):
         standard deviation.
     untrained
         `skeltrain probe` also probes random encoders of the same architecture, a new one for each seed.
+    labels
+        How much of the training part is used, by the probe and by the nearest neighbours.
     """
 
     task: Literal["probe"] = "probe"
@@ -86,6 +90,7 @@ class ProbeRecipe(Recipe):
     encoder: Encoder = Encoder()
     data: ProbeData = ProbeData()
     augment: Augment = Augment()
+    labels: Labels = Labels()
     head: Head = Head()
     optim: Optim = Optim(name="sgd", blr=0.2, batch=128, weight_decay=0.0, epochs=100, warmup=10)
 
@@ -186,6 +191,15 @@ def build_job(
     )
 
 
+def take_labelled(
+    recipe: ProbeRecipe, found: ProbeInput, splits: EncodedSplits
+) -> tuple[ProbeInput, EncodedSplits]:
+    """Leave in the training part what the recipe's ``labels`` pick under its seed."""
+    rows = labelled_rows(found.source, found.train, recipe.labels, recipe.seed)
+    kept = torch.from_numpy(rows).to(splits.train.device)
+    return replace(found, train=found.train[rows]), replace(splits, train=splits.train[kept])
+
+
 def build_probe(recipe: ProbeRecipe, context: Context) -> Job:
     """Put the probe of the encoder together that ``recipe.encoder`` names."""
     require_single_process("a probe")
@@ -195,13 +209,15 @@ def build_probe(recipe: ProbeRecipe, context: Context) -> Job:
             "--set encoder.run=RUN, or run `skeltrain probe RUN`"
         )
     parent = open_parent(Path(recipe.encoder.run), context.world)
-    found = open_input(recipe, parent)
+    # the model first: what is wrong with it is said before data is read
     if recipe.encoder.random:
         encoder = random_encoder(parent.checkpoint, recipe.seed)
     else:
         encoder = load_encoder(parent.checkpoint)
+    found = open_input(recipe, parent)
     context.log(describe_input(found))
-    return build_job(recipe, found, encode_splits(found, recipe, encoder), context.same_data)
+    picked = take_labelled(recipe, found, encode_splits(found, recipe, encoder))
+    return build_job(recipe, *picked, trained_here=context.same_data)
 
 
 def describe_input(found: ProbeInput) -> str:

@@ -27,6 +27,7 @@ from skeltrain.tasks.probe import (
     encode_splits,
     open_input,
     score_neighbours,
+    take_labelled,
 )
 from skeltrain.tasks.registry import Log
 from skeltrain.tasks.seeds import describe_test, machine, summarise, write_report
@@ -63,10 +64,12 @@ def run_probe(
     with join_world(recipe.device) as world:
         parent = open_parent(where, world)
         target = out if out is not None else run_of(parent.path)
+        # the model first: what is wrong with it is said before data is read
+        encoder = load_encoder(parent.checkpoint)
         found = open_input(recipe, parent)
         log(describe_input(found))
         (target / "probe").mkdir(parents=True, exist_ok=True)
-        trained = encode_splits(found, recipe, load_encoder(parent.checkpoint))
+        trained = encode_splits(found, recipe, encoder)
         arms: dict[str, Callable[[int], EncodedSplits]] = {"trained": lambda seed: trained}
         if recipe.untrained:
             arms["untrained"] = lambda seed: encode_splits(
@@ -76,8 +79,8 @@ def run_probe(
         for arm, make in arms.items():
             seeds = []
             for seed in recipe.seeds:
-                encoder = Encoder(run=str(parent.path), random=arm == "untrained")
-                own = recipe.model_copy(update={"seed": seed, "encoder": encoder})
+                start = Encoder(run=str(parent.path), random=arm == "untrained")
+                own = recipe.model_copy(update={"seed": seed, "encoder": start})
                 scores = probe_once(found, make(seed), own, target / "probe" / f"{arm}_seed{seed}")
                 log(f"{arm}, seed {seed}: top-1 {scores['top1']:.2%}, best {scores['top1_best']:.2%}")
                 seeds.append({"seed": seed, **scores})
@@ -105,6 +108,7 @@ def probe_once(found: ProbeInput, splits: EncodedSplits, recipe: ProbeRecipe, ou
     Writes its curve as ``out`` with the ending ``.csv``, and into the folder ``out`` the scores
     (``evaluation.json``) and what it answered for each test recording (``predictions_test.npz``).
     """
+    found, splits = take_labelled(recipe, found, splits)
     job = build_job(recipe, found, splits)
     (evaluator,) = job.evaluators
     best = {"top1_best": 0.0}
