@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from skelconv.store.store import open_store
 from skelformats.skeleton import Skeleton
 from skeltrain.checkpoint import CheckpointError, versions
+from skeltrain.data.holdout import Part, part_of
 from skeltrain.data.images import Images, Statistics
 from skeltrain.data.loader import DataError
 from skeltrain.data.samples import SampleSet, open_samples
@@ -43,11 +44,11 @@ class ImageSource:
     stores: tuple[StoreData, ...]
     statistics: Statistics
 
-    def part(self, which: str) -> NDArray[np.int64]:
+    def part(self, which: Part) -> NDArray[np.int64]:
         """Return the numbers of the samples of all stores in their part ``train`` or ``test``."""
         first = self.images.mixture.first
         parts = [
-            samples.part(data.protocol, getattr(data, which)) + first[k]
+            part_of(samples, data, which) + first[k]
             for k, (samples, data) in enumerate(zip(self.images.mixture.sets, self.stores, strict=True))
         ]
         return np.concatenate(parts)
@@ -75,9 +76,8 @@ def open_images(data: ImageData, context: Context) -> ImageSource:
         statistics = known.statistics
     else:
         named = stores[data.statistics]
-        statistics = images.sets[data.statistics].statistics(
-            sets[data.statistics].part(named.protocol, named.train)
-        )
+        measured = part_of(sets[data.statistics], named, "train")
+        statistics = images.sets[data.statistics].statistics(measured)
     return ImageSource(images, stores, statistics)
 
 
@@ -205,7 +205,7 @@ def image_metadata(
     }
 
 
-def labelled(source: ImageSource, which: str) -> NDArray[np.int64]:
+def labelled(source: ImageSource, which: Part) -> NDArray[np.int64]:
     """Return the samples of a part that have a class; raises `DataError` where none has."""
     index = source.part(which)
     label = source.images.labels(index).cpu().numpy()
