@@ -47,7 +47,9 @@ def standing(frames: range, skeleton: Skeleton, seed: int = 0, jitter: float = 0
 def across(actors: Actors, skeleton: Skeleton, person: int = 0) -> NDArray[np.float64]:
     """(3,) from the right to the left hip and shoulder, over the frames that decide the facing."""
     poses = actors.position[person, actors.present[person]][:FACING_FRAMES].astype(np.float64)
-    left, right = ([skeleton.index(f"{side}_{part}") for part in ("hip", "shoulder")] for side in ("left", "right"))
+    left, right = (
+        [skeleton.index(f"{side}_{part}") for part in ("hip", "shoulder")] for side in ("left", "right")
+    )
     way: NDArray[np.float64] = (poses[:, left] - poses[:, right]).sum(axis=(0, 1))
     return way
 
@@ -124,7 +126,9 @@ def test_a_clip_whose_facing_nobody_can_tell_is_left_as_it_is() -> None:
 
 
 def test_a_layout_without_hips_by_name_and_pixels_are_refused() -> None:
-    hand = replace(UCLA20, joints=tuple(replace(one, name=f"j{k}", same_as=()) for k, one in enumerate(UCLA20.joints)))
+    hand = replace(
+        UCLA20, joints=tuple(replace(one, name=f"j{k}", same_as=()) for k, one in enumerate(UCLA20.joints))
+    )
     with pytest.raises(UnknownNameError, match="left_hip"):
         clean(recording(standing(range(5), UCLA20)), "metric_facing", hand)
     one = body(range(5), joints=20)
@@ -147,7 +151,9 @@ def test_the_same_performance_before_three_cameras_comes_out_more_alike(shared_d
         for view in (1, 2, 3):
             (clip,) = read(folder, Source(f"{stem}_v0{view}.json", 0), ReadOptions())
             (track,) = clip.tracks
-            takes.append(Recording(stem, clip.length, (Sequence("b0", "0", track.frame_index, track.position),)))
+            takes.append(
+                Recording(stem, clip.length, (Sequence("b0", "0", track.frame_index, track.position),))
+            )
         for chain, found in apart.items():
             poses = [clean(take, chain, UCLA20).position[0, 0] for take in takes]
             found += [float(np.linalg.norm(one - poses[0], axis=-1).mean()) for one in poses[1:]]

@@ -39,7 +39,9 @@ LOG = Log(every=10, tensorboard=False)
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40 recordings: three subjects in turn, two cameras in turn; the test part moves unlike all others, but for its last."""
+    """40 recordings: three subjects in turn, two cameras in turn; the test part moves unlike all others, but
+    for its last.
+    """
     columns = (Column("subject", "i4", "who"), Column("camera", "string", "from where"))
     clips: list[tuple[str, Clip]] = []
     for i, (name, clip) in enumerate(make_clips(40)):
@@ -51,7 +53,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         clips.append((name, replace(clip, columns=values, tracks=tracks)))
     path = tmp_path_factory.mktemp("stores") / "people.zarr"
     write_store(
-        path, replace(make_dataset(), columns=columns), clips, Provenance(tool="tests", command="tests", digest="of 40")
+        path,
+        replace(make_dataset(), columns=columns),
+        clips,
+        Provenance(tool="tests", command="tests", digest="of 40"),
     )
     return path
 

@@ -82,7 +82,7 @@ class StoreData(Section):
     protocol: str | None = None
     train: str = "train"
     test: str = "test"
-    holdout: Holdout = {}
+    holdout: Holdout = Field(default_factory=dict)
 
 
 class StoreEntry(Section):

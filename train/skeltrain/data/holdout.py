@@ -1,9 +1,9 @@
 """A part to choose settings on, taken out of the training part, so that the test part stays unread.
 
 ``holdout: {subject: [9, 10]}`` evaluates on the training samples of two subjects and trains on those of all
-others. With several columns the two sides differ in every one of them: with ``{subject: [9, 10], camera: [2]}``
-evaluated are subjects 9 and 10 before camera 2, trained on are other subjects before other cameras, and the
-rest (subject 9 before camera 1, subject 1 before camera 2) is used for neither.
+others. With several columns the two sides differ in every one of them: with ``{subject: [9, 10], camera:
+[2]}`` evaluated are subjects 9 and 10 before camera 2, trained on are other subjects before other cameras,
+and the rest (subject 9 before camera 1, subject 1 before camera 2) is used for neither.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def part_of(samples: SampleSet, data: StoreData, which: Part) -> NDArray[np.int6
     for name, left in parts.items():
         if not len(left):
             raise DataError(
-                f"found no sample to {'train' if name == 'train' else 'evaluate'} on: of {len(whole)} training "
-                f"samples, data.holdout {_shown(data)} leaves none, expected at least one. Hold out "
+                f"found no sample to {'train' if name == 'train' else 'evaluate'} on: of {len(whole)} "
+                f"training samples, data.holdout {_shown(data)} leaves none, expected at least one. Hold out "
                 f"{'less' if name == 'train' else 'values that occur together'}"
             )
     return parts[which]
