@@ -54,9 +54,9 @@ def _right_to_left(actors: Actors, skeleton: Skeleton) -> NDArray[np.float64]:
     """Return the main person's way from right to left (3,), summed; 0 where nobody shows any of it."""
     left, right = (np.array([skeleton.index(pair[side]) for pair in PAIRS]) for side in (0, 1))
     observed = observed_joints(actors.position)
-    both_MTP: NDArray[np.bool_] = observed[..., left] & observed[..., right]
-    frames_MT = both_MTP.any(axis=-1)
-    shown = np.flatnonzero(frames_MT.any(axis=1))
+    both_MTP = np.logical_and(observed[..., left], observed[..., right])
+    frames_MT = np.logical_or.reduce(both_MTP, axis=-1)
+    shown = np.flatnonzero(np.logical_or.reduce(frames_MT, axis=1))
     if not len(shown):
         return np.zeros(3)
     main = int(shown[0])
