@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
-from skelconv.clean import metric, msg3d, ntu, pyskl, ucla
+from skelconv.clean import facing, metric, msg3d, ntu, pyskl, ucla
 from skelconv.clean.candidates import (
     Actors,
     CleaningError,
@@ -148,6 +148,12 @@ _UCLA: tuple[Step, ...] = (
     ucla.centre_on_first_frame,
     ucla.scale_to_unit_range,
 )
+_METRIC: tuple[Step, ...] = (
+    zero_missing_joints,
+    drop_bodyless_frames,
+    cast_every_body,
+    metric.translate_to_first_pose,
+)
 
 _SGN_PAPER = "P. Zhang et al., Semantics-Guided Neural Networks (SGN), CVPR 2020: public scripts"
 _CTRGCN_PAPER = "Y. Chen et al., Channel-wise Topology Refinement (CTR-GCN), ICCV 2021: public scripts"
@@ -230,10 +236,24 @@ _ALL = (
         steps=(*_UCLA, ucla.resample_to_52_frames),
     ),
     Chain(
+        name="ucla_facing",
+        title="as ucla, turned about the vertical to a canonical facing before it is scaled",
+        source="skelconv, after K. Cheng et al.",
+        steps=(*_UCLA[:-1], facing.turn_to_face_z, ucla.scale_to_unit_range),
+        axes=3,
+    ),
+    Chain(
         name="metric",
         title="every body, translated to the first pose, in the store's unit",
         source="skelconv",
-        steps=(zero_missing_joints, drop_bodyless_frames, cast_every_body, metric.translate_to_first_pose),
+        steps=_METRIC,
+    ),
+    Chain(
+        name="metric_facing",
+        title="as metric, then turned about the vertical to a canonical facing",
+        source="skelconv",
+        steps=(*_METRIC, facing.turn_to_face_z),
+        axes=3,
     ),
     Chain(
         name="none",

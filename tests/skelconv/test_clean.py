@@ -126,8 +126,9 @@ class TestRegistry:
         names = set(CHAINS) | {step for chain in CHAINS.values() for step in chain.step_names}
         assert [name for name in sorted(names) if f"`{name}`" not in text] == []
 
-    def test_only_the_ucla_chain_ends_with_the_scaling(self) -> None:
-        assert [name for name, chain in CHAINS.items() if chain.scaling == "minmax"] == ["ucla"]
+    def test_only_the_ucla_chains_end_with_the_scaling(self) -> None:
+        scaling = [name for name, chain in CHAINS.items() if chain.scaling == "minmax"]
+        assert scaling == ["ucla", "ucla_facing"]
         assert "scale_to_unit_range" not in CHAINS["ucla"].without_scaling().step_names
         assert CHAINS["sgn"].without_scaling() is CHAINS["sgn"]
 

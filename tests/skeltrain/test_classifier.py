@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from skelformats.errors import UnknownNameError
-from skeltrain.models.classifier import Classifier
+from skeltrain.models.classifier import Classifier, drop_patches
 from skeltrain.models.encoder import build_encoder
 from skeltrain.models.errors import ModelError
 from skeltrain.models.presets import split_options
@@ -107,3 +107,37 @@ def test_unknown_pooling() -> None:
 def test_a_drop_path_that_is_no_probability(drop_path: float) -> None:
     with pytest.raises(ModelError, match="a drop path of"):
         classifier(drop_path=drop_path)
+
+
+@pytest.mark.parametrize("pool", ["token", "avg"])
+def test_patches_are_dropped_in_training_alone(pool: str) -> None:
+    torch.manual_seed(0)
+    model = classifier(pool)
+    image = torch.randn(6, 3, 32, 16)
+    seen: list[int] = []
+    model.encoder.blocks[0].register_forward_hook(lambda module, args, out: seen.append(args[0].shape[1]))
+    whole = model.eval()(image)
+    model.patch_drop = 0.4
+    torch.testing.assert_close(model(image), whole, rtol=0, atol=0)
+    first, second = model.train()(image), model(image)
+    assert not torch.equal(first, second)
+    # 16 patches and the class token; 6 of them are dropped
+    assert seen == [17, 17, 11, 11]
+
+
+def test_dropped_patches_leave_others_in_each_sample_in_their_order() -> None:
+    patches = torch.arange(16.0)[None, :, None].expand(64, 16, 1)
+    kept = drop_patches(patches, 0.5)[..., 0]
+    assert kept.shape == (64, 8)
+    assert (kept.diff(dim=1) > 0).all()
+    assert len({tuple(row.tolist()) for row in kept}) > 32
+    share = torch.bincount(kept.flatten().long(), minlength=16) / 64
+    assert (share > 0.2).all()
+    assert (share < 0.8).all()
+    assert drop_patches(patches, 0.99).shape == (64, 1, 1)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0])
+def test_a_patch_drop_that_is_no_share(rate: float) -> None:
+    with pytest.raises(ModelError, match="expected a share below 1"):
+        Classifier(build_encoder(32, 8, embed_dim=32, depth=1, num_heads=2), 3, patch_drop=rate)

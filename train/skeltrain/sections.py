@@ -4,6 +4,7 @@ weights.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -11,6 +12,18 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from skeltrain.recipe import Fraction, NotNegative, Section, Side
 
 Persons = Literal["interleave", "concat", "separate", "first"]
+
+
+def _one_is_a_list(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {name: [one] if isinstance(one, int | str) else one for name, one in value.items()}
+
+
+Holdout = Annotated[
+    dict[str, Annotated[tuple[str | int, ...], Field(min_length=1)]], BeforeValidator(_one_is_a_list)
+]
+"""Columns of a store's table, each with the values that are held out (`skeltrain.data.holdout`)."""
 Share = Annotated[float, Field(gt=0, le=1)]
 
 STREAMS = ("joint", "bone", "motion", "bone_motion", "spine")
@@ -56,6 +69,10 @@ class StoreData(Section):
         How the persons of a recording become samples (`skelconv.clean.samples.PERSONS`).
     protocol
         Split whose parts ``train`` and ``test`` are used; null trains on every sample.
+    holdout
+        Columns of the store's table with values, such as ``subject: [9, 10]``: evaluate on samples of the
+        training part that have one of the values in every column, train on those that have none in any, and
+        leave the test part unread (`skeltrain.data.holdout`). Empty evaluates on the test part.
     """
 
     store: str | None = None
@@ -65,6 +82,7 @@ class StoreData(Section):
     protocol: str | None = None
     train: str = "train"
     test: str = "test"
+    holdout: Holdout = Field(default_factory=dict)
 
 
 class StoreEntry(Section):
@@ -77,6 +95,7 @@ class StoreEntry(Section):
     protocol: str | None = None
     train: str | None = None
     test: str | None = None
+    holdout: Holdout | None = None
 
 
 class ImageData(StoreData):

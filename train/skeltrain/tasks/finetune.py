@@ -111,6 +111,9 @@ class Tuning(Section):
         Factor of the learning rate from each layer to the one before it.
     drop_path
         Probability of skipping the last block; it grows linearly from 0 in the first.
+    patch_drop
+        Share of the patches that each sample loses in each training step, rounded down; none is lost in
+        evaluation (`skeltrain.models.classifier.Classifier`).
     label_smoothing
         Part of a label that is spread over all classes.
     mixup
@@ -121,6 +124,7 @@ class Tuning(Section):
     pooling: Literal["token", "avg"] = "token"
     layer_decay: Share = 0.75
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    patch_drop: Annotated[float, Field(ge=0, lt=1)] = 0.0
     label_smoothing: Fraction = 0.0
     mixup: NotNegative = 0.0
 
@@ -331,7 +335,7 @@ def build_finetuning(recipe: FinetuneRecipe, context: Context) -> Job:
     set_drop_path(start.encoder, tuning.drop_path)
     found, images = open_data(recipe, start, context)
     source = found.source
-    model = Classifier(start.encoder, found.classes, tuning.pooling)
+    model = Classifier(start.encoder, found.classes, tuning.pooling, tuning.patch_drop)
     task = FinetuneTask(model, tuning).to(world.device)
     train = found.train[labelled_rows(source, found.train, recipe.labels, recipe.seed)]
     parameters = sum(p.numel() for p in task.parameters() if p.requires_grad)

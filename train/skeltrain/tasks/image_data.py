@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from skelconv.store.store import open_store
 from skelformats.skeleton import Skeleton, SkeletonError, match_joints
 from skeltrain.checkpoint import CheckpointError, versions
+from skeltrain.data.holdout import Part, part_of
 from skeltrain.data.images import Images, Statistics
 from skeltrain.data.kept_statistics import statistics_of
 from skeltrain.data.loader import DataError
@@ -44,11 +45,11 @@ class ImageSource:
     stores: tuple[StoreData, ...]
     statistics: Statistics
 
-    def part(self, which: str) -> NDArray[np.int64]:
+    def part(self, which: Part) -> NDArray[np.int64]:
         """Return the numbers of the samples of all stores in their part ``train`` or ``test``."""
         first = self.images.mixture.first
         parts = [
-            samples.part(data.protocol, getattr(data, which)) + first[k]
+            part_of(samples, data, which) + first[k]
             for k, (samples, data) in enumerate(zip(self.images.mixture.sets, self.stores, strict=True))
         ]
         return np.concatenate(parts)
@@ -76,11 +77,8 @@ def open_images(data: ImageData, context: Context) -> ImageSource:
         statistics = known.statistics
     else:
         named = stores[data.statistics]
-        statistics = statistics_of(
-            images.sets[data.statistics],
-            sets[data.statistics].part(named.protocol, named.train),
-            write=context.world.primary,
-        )
+        measured = part_of(sets[data.statistics], named, "train")
+        statistics = statistics_of(images.sets[data.statistics], measured, write=context.world.primary)
     return ImageSource(images, stores, statistics)
 
 
@@ -224,7 +222,7 @@ def image_metadata(
     }
 
 
-def labelled(source: ImageSource, which: str) -> NDArray[np.int64]:
+def labelled(source: ImageSource, which: Part) -> NDArray[np.int64]:
     """Return the samples of a part that have a class; raises `DataError` where none has."""
     index = source.part(which)
     label = source.images.labels(index).cpu().numpy()

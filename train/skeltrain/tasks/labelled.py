@@ -15,6 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from skeltrain.checkpoint import find_checkpoint, load_checkpoint, seed_everything
+from skeltrain.data.holdout import find_leaked
 from skeltrain.data.loader import DataError
 from skeltrain.distributed import World
 from skeltrain.engine import Evaluation
@@ -22,7 +23,7 @@ from skeltrain.metrics.classification import group_mean, mean_class, top1
 from skeltrain.models.registry import build_backbone, load_backbone
 from skeltrain.recipe import Section
 from skeltrain.run_folder import RunError
-from skeltrain.sections import ImageData, Persons
+from skeltrain.sections import Holdout, ImageData, Persons
 from skeltrain.tasks.image_data import ImageSource, open_like, read_metadata
 from skeltrain.tasks.registry import Trained
 
@@ -39,6 +40,8 @@ class LabelledData(Section):
         ``own``: a store of another layout than the pretraining's is encoded by its own order of joints, which
         no model sees (S2I paper, section 4.3). ``model``: its joints are brought to the pretraining's layout
         by name. Null is ``own``, unless the pretraining itself brought joints to another layout.
+    holdout
+        As `skeltrain.sections.StoreData` has it; null keeps the pretraining's, ``{}`` takes it away.
     """
 
     store: str | None = None
@@ -48,6 +51,7 @@ class LabelledData(Section):
     protocol: str | None = None
     train: str = "train"
     test: str = "test"
+    holdout: Holdout | None = None
 
 
 class Encoder(Section):
@@ -166,7 +170,7 @@ def split_labelled(source: ImageSource, layout: Literal["own", "model"]) -> Labe
     names = samples.table["recording"].to_numpy(object)[test]
     group, _ = pd.factorize(names)
     _, first = np.unique(group, return_index=True)
-    leaked = samples.leaked(used.protocol)[test][first]
+    leaked = find_leaked(samples, used)[test][first]
 
     def on_device(values: NDArray[Any]) -> Tensor:
         return torch.from_numpy(values).to(images.device)

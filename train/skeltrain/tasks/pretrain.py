@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from skeltrain.checkpoint import seed_everything
 from skeltrain.data.collate import ImageBatch, ImageCollator
+from skeltrain.data.holdout import Part
 from skeltrain.data.images import chunks
 from skeltrain.data.loader import Loader, SampleLoader
 from skeltrain.data.sampler import EpochSampler, MicroBatch, Purpose
@@ -252,7 +253,8 @@ class Reconstruction:
     def __call__(self, module: nn.Module) -> Evaluation:
         """Evaluate a `PretrainTask`: ``reconstruction_loss``, and the loss of each sample."""
         recipe, source = self._recipe, self._source
-        which = "test" if any(store.protocol for store in source.stores) else "train"
+        split = any(store.protocol or store.holdout for store in source.stores)
+        which: Part = "test" if split else "train"
         index = source.part(which)
         collate = ImageCollator(source.images, source.statistics, Augment())
         total, losses = 0.0, []

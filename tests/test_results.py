@@ -1,0 +1,53 @@
+"""The tables of docs/results.md are those of the runs that were recorded beside it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORD = ROOT / "docs" / "results_nw_ucla.json"
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("nw_ucla", ROOT / "benchmarks" / "nw_ucla.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def record() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(RECORD.read_bytes())
+    return found
+
+
+def test_every_table_of_the_record_stands_in_the_document(
+    benchmark: ModuleType, record: dict[str, Any]
+) -> None:
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    for table in benchmark.tables(record):
+        assert table in text, f"docs/results.md lacks or changes:\n{table}"
+
+
+def test_every_stage_was_recorded_with_the_settings_of_today(
+    benchmark: ModuleType, record: dict[str, Any]
+) -> None:
+    assert set(record) == {"select", "final", "pretrain"}
+    assert set(record["select"]["candidates"]) == set(benchmark.CANDIDATES)
+    assert record["select"]["holdouts"] == {name: list(own) for name, own in benchmark.HOLDOUTS.items()}
+    assert set(record["final"]["scores"]) == {*benchmark.MEMBERS, *benchmark.FUSED}
+
+
+def test_means_are_those_of_the_seeds(record: dict[str, Any]) -> None:
+    for scores in record["final"]["scores"].values():
+        each = [one["top1"] for one in scores["seeds"]]
+        assert scores["mean"]["top1"] == pytest.approx(sum(each) / len(each))
