@@ -15,7 +15,7 @@ from skeltrain.data.sampler import MicroBatch, Purpose, random_seed
 
 @dataclass(frozen=True)
 class PairSampler:
-    """Deals out steps of different classes with ``each`` samples of every one (MotionBERT, section A.2).
+    """Deals out steps of different classes with ``each`` samples of every one (MotionBERT, section A.1).
 
     Classes and samples follow from (seed, epoch, step) alone. An epoch has as many samples as there are, but
     some may come twice and others not at all. A class with fewer samples than ``each`` gives some twice.

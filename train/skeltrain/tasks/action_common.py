@@ -33,11 +33,11 @@ EVALUATION_BATCH = 16
 """Recordings that are put through the network at once in an evaluation."""
 
 HEAD_RATE = 10.0
-"""The head's learning rate in units of the backbone's (MotionBERT, sections 4.1 and A.2)."""
+"""The head's learning rate in units of the backbone's (MotionBERT, sections 4.1 and A.1)."""
 
 
 class Head(Section):
-    """The head on the backbone (MotionBERT, section A.2 and model_action.py).
+    """The head on the backbone (MotionBERT, section A.1 and model_action.py).
 
     Attributes
     ----------
