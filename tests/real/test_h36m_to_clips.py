@@ -35,7 +35,7 @@ RECIPE = Pose3dRecipe.model_validate({"data": {"protocol": None, "length": LENGT
 
 @pytest.fixture(scope="module")
 def published(shared_data: Path) -> dict[str, Any]:
-    """mmpose's four frames: camera-space joints and pixels of S1, S5, S7 and S8, by take and camera."""
+    """Mmpose's four frames: camera-space joints and pixels of S1, S5, S7 and S8, by take and camera."""
     frames = np.load(shared_data / "h36m" / "test_h36m_body3d.npz", allow_pickle=False)
     found = {}
     for name, points, pixels in zip(frames["imgname"], frames["S"], frames["part"], strict=True):
@@ -78,7 +78,7 @@ def place_of(data: MotionSet, recording: str) -> int:
 def test_clips_hold_the_real_poses_as_the_network_knows_them(
     clips: MotionSet, published: dict[str, Any]
 ) -> None:
-    """x and y where the pinhole has them, in half pictures; depth in the same unit, by the root's scale."""
+    """X and y where the pinhole has them, in half pictures; depth in the same unit, by the root's scale."""
     assert len(clips) == 16, "four takes in four cameras"
     for recording, (points, pixels) in published.items():
         at = place_of(clips, recording)
@@ -97,7 +97,9 @@ def test_clips_hold_the_real_poses_as_the_network_knows_them(
 
 
 class Oracle(nn.Module):
-    """Answers with the true poses, joint 3 ``offset`` beside them, in the order in which clips are asked for."""
+    """Answers with the true poses, joint 3 ``offset`` beside them, in the order in which clips are asked
+    for.
+    """
 
     def __init__(self, clips: MotionSet, offset: float = 0.0) -> None:
         super().__init__()

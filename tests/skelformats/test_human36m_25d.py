@@ -1,4 +1,6 @@
-"""MotionBERT's pickle of Human3.6M: what is read of a generated file of its structure, and what is not trusted."""
+"""MotionBERT's pickle of Human3.6M: what is read of a generated file of its structure, and what is not
+trusted.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +121,8 @@ def test_arrays_that_do_not_belong_together_are_refused(
 
 
 def test_other_pickles_are_refused_and_nothing_in_them_is_run(tmp_path: Path) -> None:
-    for made in ([1], {"train": {}}, {"split": {}, "annotations": []}):
+    others: list[Any] = [[1], {"train": {}}, {"split": {}, "annotations": []}]
+    for made in others:
         with pytest.raises(FormatError, match="without the dicts 'train' and 'test'"):
             read(tmp_path, made)
     target = tmp_path / "touched"

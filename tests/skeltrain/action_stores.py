@@ -1,4 +1,6 @@
-"""Files as pyskl distributes NTU RGB+D's 2D poses, of generated people: the same structure, names and splits."""
+"""Files as pyskl distributes NTU RGB+D's 2D poses, of generated people: the same structure, names and
+splits.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def annotation(label: int, subject: int, camera: int, setup: int = 1) -> dict[st
     for person in range(people):
         place = motion_stores.pixels(1000 * subject + 10 * camera + person, frames, "coco17")
         joints, where = MOVES[label]
-        place[:, list(joints)] += np.array(where) * (0.7 + 0.3 * np.sin(np.arange(frames) * 0.5)[:, None, None])
+        place[:, list(joints)] += np.array(where) * (
+            0.7 + 0.3 * np.sin(np.arange(frames) * 0.5)[:, None, None]
+        )
         keypoint[person] = place + rng.normal(0, 1, place.shape) + (300 * person, 0)
         score[person] = rng.uniform(0.5, 1, score[person].shape)
     # the first joint is not found in the first frame, and a second person leaves
@@ -56,7 +60,7 @@ def annotation(label: int, subject: int, camera: int, setup: int = 1) -> dict[st
     }
 
 
-def annotations() -> list[dict[str, Any]]:
+def make_annotations() -> list[dict[str, Any]]:
     """Two cameras of each subject and class."""
     return [
         annotation(label, subject, camera)
@@ -68,7 +72,7 @@ def annotations() -> list[dict[str, Any]]:
 
 def write_hrnet(folder: Path, made: list[dict[str, Any]] | None = None, name: str = "ntu60") -> Path:
     """Write ``NAME_hrnet.pkl`` and ingest it; returns the store."""
-    found = annotations() if made is None else made
+    found = make_annotations() if made is None else made
     subject = {one["frame_dir"]: int(one["frame_dir"][9:12]) for one in found}
     camera = {one["frame_dir"]: int(one["frame_dir"][5:8]) for one in found}
     split = {

@@ -80,9 +80,7 @@ def test_the_released_codes_evaluation_gives_the_same_errors(golden: Path, tmp_p
         label = data.pose[torch.from_numpy(data.clips)].numpy()
         np.testing.assert_allclose(label, figures[f"rootrel_True/{part}_label"], atol=1e-6)
     name = "rootrel_True/model_state_dict/"
-    state = {
-        key.removeprefix(name): torch.from_numpy(value) for key, value in figures.items() if name in key
-    }
+    state = {key.removeprefix(name): torch.from_numpy(value) for key, value in figures.items() if name in key}
     inner = DSTformer(dim_feat=32, dim_rep=16, depth=2, num_heads=4, mlp_ratio=2, maxlen=27)
     inner.load_state_dict(state)
     recipe = Pose3dRecipe(data=PoseData(input="detection", length=length))

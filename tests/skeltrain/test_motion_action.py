@@ -55,7 +55,7 @@ SPARSE = Log(every=100, tensorboard=False, evaluate_every=10)
 
 @pytest.fixture(scope="module")
 def made() -> list[dict[str, Any]]:
-    return action_stores.annotations()
+    return action_stores.make_annotations()
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,9 @@ def test_from_an_official_pickle_to_labels(acting: ActionRecipe, store: Path, tm
     longer = acting.model_copy(update={"optim": optim, "augment": still, "log": SPARSE})
     told: list[str] = []
     run_recipe(longer, out=tmp_path / "run", log=told.append)
-    assert any("40 recordings to train on, 20 to test, 0 of these leaked; 60 classes" in line for line in told)
+    assert any(
+        "40 recordings to train on, 20 to test, 0 of these leaked; 60 classes" in line for line in told
+    )
     found = evaluate_run(tmp_path / "run")["test"]
     assert found.metrics["top1"] > 0.5, "chance is 0.2 among the five classes, 0.017 among the 60"
     assert found.metrics["top5"] >= found.metrics["top1"]
@@ -200,7 +202,7 @@ def test_killed_and_resumed_it_is_the_same_bit_for_bit(
     recipe = request.getfixturevalue(task)
     build: Callable[..., Job] = build_action if task == "acting" else build_oneshot
     run_recipe(recipe, out=tmp_path / "whole")
-    for at in (1, 3):
+    for at in (1, 2):
 
         def cut(*given: Any, at: int = at) -> Job:
             job = build(*given)
@@ -353,7 +355,7 @@ def test_the_official_exemplars_are_found_by_name_and_named_where_missing(
         split_recordings(found, OneShotData(store=str(store)))
     assert "S001C003P008R001A001, S001C003P008R001A007" in str(caught.value)
     assert "expected these 20 of the 20 exemplars" in str(caught.value)
-    some = [action_stores.annotation(0, 8, 3), *action_stores.annotations()]
+    some = [action_stores.annotation(0, 8, 3), *action_stores.make_annotations()]
     path = action_stores.write_hrnet(tmp_path, some, "ntu120")
     names = OneShotData(novel=(0, 6), exemplars=("S001C003P008R001A001", "S001C002P003R001A007"))
     chosen = split_recordings(open_actions(open_store(path), CPU), names)
@@ -361,8 +363,8 @@ def test_the_official_exemplars_are_found_by_name_and_named_where_missing(
     twice = names.model_copy(update={"exemplars": ("S001C003P008R001A001", "S001C001P001R001A001")})
     with pytest.raises(DataError, match=r"exemplars of the classes \[0, 0\]"):
         split_recordings(open_actions(open_store(path), CPU), twice)
+    everything = OneShotData(novel=tuple(range(60)), exemplars="first")
     with pytest.raises(DataError, match="to train on: labelled, and of no novel class"):
-        everything = OneShotData(novel=tuple(range(60)), exemplars="first")
         split_recordings(open_actions(open_store(path), CPU), everything)
 
 

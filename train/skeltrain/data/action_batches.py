@@ -145,9 +145,7 @@ def even_clips(data: ActionSet, index: NDArray[np.int64], length: int, batch: in
     for start in range(0, len(index), batch):
         numbers = index[start : start + batch].tolist()
         frames = [resample(int(data.length[number]), length) for number in numbers]
-        yield torch.stack(
-            [place(data, data.motion(n, own)) for n, own in zip(numbers, frames, strict=True)]
-        )
+        yield torch.stack([place(data, data.motion(n, own)) for n, own in zip(numbers, frames, strict=True)])
 
 
 def check_frames(data: ActionSet, index: NDArray[np.int64], what: str) -> None:

@@ -113,8 +113,9 @@ class ActionSet:
             parts = sorted({str(value) for value in self.table[column]} - {""})
             what = "no labels" if among.any() else "no recording"
             raise DataError(
-                f"found {what} in part {part!r} of protocol {protocol!r}, expected labelled recordings in one "
-                f"of {', '.join(parts) or 'none'}. Set data.train and data.test, or choose another protocol"
+                f"found {what} in part {part!r} of protocol {protocol!r}, expected labelled recordings in "
+                f"one of {', '.join(parts) or 'none'}. Set data.train and data.test, or choose another "
+                "protocol"
             )
         return chosen
 
@@ -151,7 +152,8 @@ def open_actions(store: Store, device: torch.device, parity: bool = True) -> Act
     flat = len(store.info.axes.names) == 2
     if store.info.unit != ("px" if flat else "m"):
         raise DataError(
-            f"{store.path}: found poses in {store.info.unit!r}, expected pixels of 2D poses or metres of 3D ones"
+            f"{store.path}: found poses in {store.info.unit!r}, expected pixels of 2D poses or metres of 3D "
+            "ones"
         )
     table = store.to_frame().reset_index(drop=True)
     if not len(table):
@@ -170,7 +172,9 @@ def open_actions(store: Store, device: torch.device, parity: bool = True) -> Act
     ends = np.stack([np.full_like(place[:1], absent), np.zeros_like(place[:1])]).reshape(2, -1, 2)
     return ActionSet(
         place=torch.from_numpy(np.concatenate([place, ends])).to(device),
-        score=torch.from_numpy(np.concatenate([score, np.zeros_like(score[:1]).repeat(2, axis=0)])).to(device),
+        score=torch.from_numpy(np.concatenate([score, np.zeros_like(score[:1]).repeat(2, axis=0)])).to(
+            device
+        ),
         rows=torch.from_numpy(rows).to(device),
         score_rows=torch.from_numpy(score_rows).to(device),
         first=first,
@@ -205,7 +209,12 @@ def _see(
     if parity:
         joints, _ = to_h36m17("coco17", placed)
         score = np.zeros(position.shape[:2], np.float32) if scores is None else np.nan_to_num(scores)
-        return joints, np.asarray(score, np.float32), placed, f"2D poses of {store.info.dataset.name}{account}"
+        return (
+            joints,
+            np.asarray(score, np.float32),
+            placed,
+            f"2D poses of {store.info.dataset.name}{account}",
+        )
     points = image_points(store, position, scores)
     found = points[..., 2:] > 0
     joints = np.where(found, points[..., :2] / longer * 2 - 1, 0).astype(np.float32)
@@ -227,9 +236,10 @@ def _longer_side(table: pd.DataFrame, position: NDArray[Any]) -> tuple[NDArray[n
     if not len(unknown):
         return known, ""
     # of persons in one picture, the same size
-    most = pd.Series(known).groupby(table["recording"].to_numpy(object)).transform("max")
-    return most.to_numpy(np.float64), (
-        f"; of {len(unknown)} sequences the picture's size is not known: their largest coordinate is taken for it"
+    whole = pd.Series(known).groupby(table["recording"].to_numpy(object)).transform("max")
+    return whole.to_numpy(np.float64), (
+        f"; of {len(unknown)} sequences the picture's size is not known: their largest coordinate is taken "
+        "for it"
     )
 
 
@@ -238,7 +248,7 @@ def _project(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return places and confidences of 3D poses; a joint that has no place is 0 with confidence 0."""
     joints, _ = joints_of(store.skeleton, position)
-    found = np.isfinite(joints).all(axis=-1)
+    found = np.asarray(np.isfinite(joints).all(axis=-1), np.bool_)
     if scores is not None:
         _, weights = joints_of(store.skeleton, position, (scores > 0).astype(np.float32))
         assert weights is not None
@@ -256,8 +266,8 @@ def _project_account(store: Store) -> str:
     kinect = store.skeleton.name == KINECT
     how = "through the Kinect's colour camera" if kinect else "from +z, without perspective"
     return (
-        f"3D poses of {store.info.dataset.name}, projected to 2D {how}; published figures are of a detector's "
-        "2D poses"
+        f"3D poses of {store.info.dataset.name}, projected to 2D {how}; published figures are of a "
+        "detector's 2D poses"
     )
 
 

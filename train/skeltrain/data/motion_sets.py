@@ -89,7 +89,8 @@ class MotionSet:
         (F, J, 3) float32 x, y and confidence that a detector found of a ``3d`` set, in its coordinates; None
         where they were not asked for.
     millimetres
-        (F,) float64 millimetres in the network's unit; NaN where that is not known, and of sets without depth.
+        (F,) float64 millimetres in the network's unit; NaN where that is not known, and of sets without
+        depth.
     truth
         (F, J, 3) float64 poses in millimetres that errors are measured against, where they are not ``pose``
         times ``millimetres``.
@@ -135,8 +136,9 @@ def open_motion(
     """Read a store as motion, and cut it into clips.
 
     Poses of a store with cameras (Human3.6M's) are 2.5D: x and y as the camera sees them, without distortion,
-    and depth in the same unit; so are those that a store has in pixels (``h36m25d``). All other 3D poses are seen from +z of the store's axes, without perspective,
-    and `ORTHOGRAPHIC_SCALE` units a metre, as MotionBERT sees AMASS.
+    and depth in the same unit; so are those that a store has in pixels (``h36m25d``). All other 3D poses
+    are seen from +z of the store's axes, without perspective, and `ORTHOGRAPHIC_SCALE` units a metre, as
+    MotionBERT sees AMASS.
 
     Parameters
     ----------
@@ -314,7 +316,9 @@ def _picture_poses(
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], Sizes]:
     """Return what `_network_poses` does of 2.5D poses in pixels, as MotionBERT's pickle has them."""
     if not {"width", "height"} <= set(table.columns):
-        raise DataError(f"{store.path}: found 3D poses in pixels without the size of their pictures, expected it")
+        raise DataError(
+            f"{store.path}: found 3D poses in pixels without the size of their pictures, expected it"
+        )
     size = table[["width", "height"]].to_numpy(np.float64)
     raw = store.info.axes.axis_map().to_raw(joints)
     pose = normalise_h36m(raw.astype(np.float64), size[sequence]).astype(np.float32)

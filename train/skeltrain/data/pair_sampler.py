@@ -53,8 +53,8 @@ class PairSampler:
             )
         if classes > len(self._classes):
             raise DataError(
-                f"found {len(self._classes)} classes among the training recordings, expected the {classes} of "
-                f"a batch. Set optim.batch to {self.each * len(self._classes)} or less"
+                f"found {len(self._classes)} classes among the training recordings, expected the {classes} "
+                f"of a batch. Set optim.batch to {self.each * len(self._classes)} or less"
             )
 
     @property

@@ -295,7 +295,9 @@ class MeshNet(nn.Module):
 
 
 def build_action_net(backbone: Mapping[str, Any], **settings: Any) -> ActionNet:
-    """Build an `ActionNet` on a fresh `DSTformer`; ``backbone`` are its settings, the others those of the head."""
+    """Build an `ActionNet` on a fresh `DSTformer`; ``backbone`` are its settings, the others those of the
+    head.
+    """
     return ActionNet(DSTformer(**backbone), **settings)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -62,8 +62,8 @@ class Tuning(Section):
     backbone_lr
         Learning rate of the backbone in units of the head's.
     trainable
-        Parts of the names of the backbone's parameters that are trained (MotionBERT's ``partial_train``); null
-        is all of them, and an empty list none: a frozen backbone.
+        Parts of the names of the backbone's parameters that are trained (MotionBERT's ``partial_train``);
+        null is all of them, and an empty list none: a frozen backbone.
     """
 
     backbone_lr: NotNegative = 1 / HEAD_RATE
@@ -131,7 +131,9 @@ def describe_model(model: ActionNet, precision: str) -> str:
         sum(p.numel() for p in model.parameters() if not only or p.requires_grad) / 1e6
         for only in (False, True)
     )
-    return f"model: DSTformer and head, {total:.2f} M parameters, {trained:.2f} M of them trained, {precision}"
+    return (
+        f"model: DSTformer and head, {total:.2f} M parameters, {trained:.2f} M of them trained, {precision}"
+    )
 
 
 def open_store_of(where: str | None) -> Store:
@@ -220,4 +222,4 @@ def settings_of(head: Head, version: Version, classes: int | None = None) -> dic
     }
     if classes is not None:
         settings["num_classes"] = classes
-    return cast(dict[str, Any], settings)
+    return settings

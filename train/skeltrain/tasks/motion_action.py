@@ -177,8 +177,8 @@ def count_classes(found: ActionSet, train: NDArray[np.int64], context: Context) 
         known = int(context.checkpoint["metadata"]["model"]["config"]["num_classes"])
         if most > known:
             raise RunError(
-                f"{found.store.path}: found label {most - 1} for a model of {known} classes, expected labels of "
-                "the classes that it was trained on"
+                f"{found.store.path}: found label {most - 1} for a model of {known} classes, expected labels "
+                "of the classes that it was trained on"
             )
         return known
     if len(np.unique(found.label[train])) < 2:
@@ -229,9 +229,7 @@ def predict_actions(trained: Trained, store: str) -> pd.DataFrame:
     probability, label = (value.cpu().numpy() for value in logits.softmax(dim=1).max(dim=1))
     classes = trained.metadata["classes"]
     known = [classes[k] if k < len(classes) else "" for k in label]
-    return pd.DataFrame(
-        {"recording": data.name, "label": label, "class": known, "probability": probability}
-    )
+    return pd.DataFrame({"recording": data.name, "label": label, "class": known, "probability": probability})
 
 
 TASK = Task(

@@ -76,8 +76,8 @@ def build_network(settings: Network, init: Init, context: Context) -> DSTformer:
 def load_weights(model: nn.Module, where: str) -> str:
     """Load weights into a network, and say which.
 
-    A whole model, whose attribute ``backbone`` is the network, takes of a run of skeltrain the backbone alone,
-    and of a file of MotionBERT also the head, if there is one.
+    A whole model, whose attribute ``backbone`` is the network, takes of a run of skeltrain the backbone
+    alone, and of a file of MotionBERT also the head, if there is one.
     """
     path = Path(where)
     if not path.is_dir() and path.suffix != OWN_SUFFIX:

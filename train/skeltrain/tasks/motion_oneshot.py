@@ -50,8 +50,8 @@ from skeltrain.tasks.action_common import (
 from skeltrain.tasks.motion_common import Network, check_lengths, check_same_data
 from skeltrain.tasks.registry import Context, Task, Trained
 
-OFFICIAL = "official"
-FIRST = "first"
+OFFICIAL: Literal["official"] = "official"
+FIRST: Literal["first"] = "first"
 
 _DATASET = "ntu120"
 """Whose protocol file has the official classes and exemplars."""
@@ -68,7 +68,8 @@ class OneShotData(Section):
         The recording that each novel class is known by: ``official``, NTU RGB+D 120's 20; ``first``, of each
         class the first by name; or names.
     length
-        Frames that are taken of a recording, spread over all of it (the paper has 243, the released code 100).
+        Frames that are taken of a recording, spread over all of it (the paper has 243, the released code
+        100).
     parity
         As for `skeltrain.tasks.motion_action.ActionData`.
     """
@@ -180,12 +181,16 @@ def split_recordings(found: ActionSet, data: OneShotData, training: bool = True)
     """
     official = load_facts(_DATASET).others["one_shot"]
     label, name = found.label, found.name
-    novel = [n - 1 for n in official["novel"]] if data.novel == OFFICIAL else sorted(set(data.novel))
+    # numbers in names count from 1
+    novel: list[int] = [n - 1 for n in official["novel"]]
+    if not isinstance(data.novel, str):
+        novel = sorted(set(data.novel))
     if data.exemplars == FIRST:
         exemplars = _first_of(found, novel)
+    elif data.exemplars == OFFICIAL:
+        exemplars = _named(found, novel, official["exemplars"], official=True)
     else:
-        wanted = official["exemplars"] if data.exemplars == OFFICIAL else list(data.exemplars)
-        exemplars = _named(found, novel, wanted, data.exemplars == OFFICIAL)
+        exemplars = _named(found, novel, list(data.exemplars), official=False)
     among = np.isin(label, novel)
     test = np.flatnonzero(among & np.isin(label, label[exemplars]))
     test = np.setdiff1d(test, exemplars).astype(np.int64)
@@ -194,13 +199,13 @@ def split_recordings(found: ActionSet, data: OneShotData, training: bool = True)
         if not len(part) and (training or part is test):
             raise DataError(
                 f"{found.store.path}: found no recording {what}, expected some. The novel classes are "
-                f"{', '.join(map(str, novel))}, and the store has {', '.join(map(str, np.unique(label)))}. Set "
-                "data.novel"
+                f"{', '.join(map(str, novel))}, and the store has {', '.join(map(str, np.unique(label)))}. "
+                "Set data.novel"
             )
     if len(exemplars) < 2:
         raise DataError(
-            f"{found.store.path}: found {name[exemplars].tolist()} as the only exemplar, expected those of two "
-            "classes or more. Set data.novel"
+            f"{found.store.path}: found {name[exemplars].tolist()} as the only exemplar, expected those of "
+            "two classes or more. Set data.novel"
         )
     return Split(train if training else test, exemplars, test)
 
@@ -243,8 +248,8 @@ def build_oneshot(recipe: OneShotRecipe, context: Context) -> Job:
     world, data, optim = context.world, recipe.data, recipe.optim
     if optim.accum > 1:
         raise RunError(
-            f"found optim.accum={optim.accum}, expected 1: a sample is contrasted with all others of its batch, "
-            "which cannot be worked through in parts. Lower optim.batch"
+            f"found optim.accum={optim.accum}, expected 1: a sample is contrasted with all others of its "
+            "batch, which cannot be worked through in parts. Lower optim.batch"
         )
     check_lengths([data.length], recipe.model.maxlen)
     found = open_actions(open_store_of(data.store), world.device, data.parity)
@@ -335,8 +340,8 @@ def predict_oneshot(trained: Trained, store: str) -> pd.DataFrame:
     known = open_actions(open_store_of(data.store), device, data.parity)
     if [known.identity] != list(trained.metadata["data"]):
         raise RunError(
-            f"{data.store}: found another store than the run was trained on, expected the same, whose exemplars "
-            "recordings are compared with"
+            f"{data.store}: found another store than the run was trained on, expected the same, whose "
+            "exemplars recordings are compared with"
         )
     exemplars = split_recordings(known, data).exemplars
     asked = open_actions(open_store(store), device, data.parity)

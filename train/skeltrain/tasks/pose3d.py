@@ -185,8 +185,8 @@ class PoseErrors:
         used = data.millimetres[data.clips[self._clips]] if len(self._clips) else np.zeros(0)
         if not np.isfinite(used).all():
             raise DataError(
-                "found poses in pixels whose scale is not known in the test part, expected millimetres a pixel. "
-                "Ingest with --with factor,truth"
+                "found poses in pixels whose scale is not known in the test part, expected millimetres a "
+                "pixel. Ingest with --with factor,truth"
             )
         if not len(self._clips):
             raise DataError(
