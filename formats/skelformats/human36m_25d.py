@@ -154,6 +154,8 @@ def _names(
     expected = "a text for each frame" if count is None else f"{count} texts, one for each frame"
     if not isinstance(values, list | tuple | np.ndarray):
         raise FormatError(path, f"{part}/{key} of type {type(values).__name__}", expected)
+    if isinstance(values, np.ndarray) and values.dtype.kind == "S":
+        values = np.char.decode(values, "latin-1")
     names = np.asarray(values, dtype=object)
     if names.ndim != 1 or (count is not None and len(names) != count):
         raise FormatError(path, f"{part}/{key} of shape {names.shape}", expected)

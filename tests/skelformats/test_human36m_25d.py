@@ -85,6 +85,15 @@ def test_every_video_is_a_recording_with_all_that_the_file_holds(tmp_path: Path)
     assert not read(tmp_path, made, ())[0].tracks[0].extras  # type: ignore[union-attr]
 
 
+def test_texts_may_be_bytes(tmp_path: Path) -> None:
+    made = content()
+    for key in ("source", "camera_name"):
+        made["train"][key] = np.array(made["train"][key], dtype="S")
+    assert [clip.recording for clip in read(tmp_path, made)] == [
+        clip.recording for clip in read(tmp_path, content())
+    ]
+
+
 def test_a_video_that_is_not_of_the_dataset_is_set_aside_alone(tmp_path: Path) -> None:
     made = content()
     made["test"]["source"][0:5] = ["elsewhere"] * 5

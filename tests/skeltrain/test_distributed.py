@@ -36,7 +36,7 @@ def torchrun(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
 
 

@@ -28,6 +28,7 @@ from skeltrain.distributed import World
 from skeltrain.engine import Job
 from skeltrain.models.dstformer import DSTformer
 from skeltrain.models.motion_heads import ActionNet
+from skeltrain.models.shared_norm import SharedBatchNorm
 from skeltrain.recipe import Log, Optim
 from skeltrain.run import embed_run, evaluate_run, predict_run, run_recipe
 from skeltrain.run_folder import RunError, RunFolder
@@ -75,7 +76,7 @@ def acting(store: Path) -> ActionRecipe:
 @pytest.fixture
 def oneshot(store: Path) -> OneShotRecipe:
     data = OneShotData(store=str(store), novel=(0, 50), exemplars="first", length=9)
-    optim = OPTIM.model_copy(update={"batch": 6})
+    optim = OPTIM.model_copy(update={"batch": 6, "epochs": 1})
     return OneShotRecipe(data=data, model=SMALL, head=HEAD, optim=optim, device="cpu", log=QUIET)
 
 
@@ -145,6 +146,22 @@ def test_3d_poses_are_projected_and_it_is_said(tmp_path: Path) -> None:
     )
     kinect = motion_stores.write_3d(tmp_path / "kinect.zarr", 2, 12, "ntu25")
     assert "through the Kinect's colour camera" in open_actions(open_store(kinect), CPU).account
+
+
+def test_poses_without_scores_or_picture_sizes_are_used_all_the_same(tmp_path: Path) -> None:
+    """Annotated poses: a joint counts where it is placed. Their extent stands for the picture."""
+    store = open_store(motion_stores.write_2d(tmp_path / "coco.zarr", "coco17", "u1"))
+    found = open_actions(store, CPU)
+    assert not found.parity
+    assert "of 5 sequences the picture's size is not known" in found.account
+    clip = next(iter(even_clips(found, np.array([2]), 9, 1)))[0]
+    # the belly is a mean, as all others are placed
+    assert (clip[0, ..., 2] == 1).all()
+    assert clip[0, ..., :2].abs().max() == pytest.approx(0.5, abs=1e-5), "a margin of half the square"
+    # recording 0 has a gap, in which nobody is there
+    gap = found.motion(0, np.arange(8, 17))
+    assert (gap[0, 2:7] == 0).all()
+    assert (gap[0, 7:, :, 2] == 1).all()
 
 
 def test_what_is_drawn_for_a_sample_depends_on_the_step_alone(store: Path) -> None:
@@ -292,6 +309,18 @@ def test_official_checkpoints_are_where_it_starts(acting: ActionRecipe, tmp_path
         build_action(larger, Context(WORLD))
 
 
+def test_a_single_sample_is_normalised_to_the_bias() -> None:
+    """As the last part of a step may be; torch's own normalisation takes no single sample."""
+    norm = SharedBatchNorm(3)
+    torch.nn.init.constant_(norm.bias, 2.0)
+    assert norm(torch.randn(1, 3)).tolist() == [[2.0] * 3]
+    plain = torch.nn.BatchNorm1d(3)
+    plain.load_state_dict(norm.state_dict())
+    x = torch.randn(5, 3)
+    assert torch.equal(norm(x), plain(x))
+    assert same(norm.state_dict(), plain.state_dict())
+
+
 # One-shot
 
 
@@ -325,7 +354,7 @@ def test_novel_classes_are_told_by_the_nearest_exemplar(
     oneshot: OneShotRecipe, store: Path, tmp_path: Path
 ) -> None:
     longer = oneshot.model_copy(update={
-        "optim": oneshot.optim.model_copy(update={"epochs": 4}), "log": SPARSE
+        "optim": oneshot.optim.model_copy(update={"epochs": 3}), "log": SPARSE
     })  # fmt: skip
     run_recipe(longer, out=tmp_path / "run")
     found = evaluate_run(tmp_path / "run")["test"]

@@ -135,8 +135,8 @@ def open_actions(store: Store, device: torch.device, parity: bool = True) -> Act
     Parameters
     ----------
     parity
-        Joints of coco17 as the released action models know them: a joint that was not found is in the corner
-        of the picture, and confidences stay in the order of coco17 and with the listed person
+        Scored joints of coco17 as the released action models know them: a joint that was not found is in the
+        corner of the picture, and confidences stay in the order of coco17 and with the listed person
         (`skeltrain.data.motion.action_motion`). When off, and for other layouts, confidences go with their
         joints and persons, and what was not found is 0.
 
@@ -160,7 +160,8 @@ def open_actions(store: Store, device: torch.device, parity: bool = True) -> Act
         raise DataError(f"{store.path}: found no sequence, expected recordings of people")
     position = store.array(POSITION)
     scores = store.array(CONFIDENCE) if CONFIDENCE in store.arrays else None
-    parity = parity and flat and store.skeleton.name == "coco17"
+    scored = scores is not None and scores.dtype.kind == "f"
+    parity = parity and flat and scored and store.skeleton.name == "coco17"
     place, score, tracked, account = _see(store, table, position, scores, parity)
     people = _people(table)
     rows = _rows(people, table, store.array("frame_index").astype(np.int64), len(position))
@@ -207,14 +208,10 @@ def _see(
     longer = np.repeat(longer, lengths)[:, None, None].astype(np.float32)
     placed = np.nan_to_num(position, nan=0.0) / longer * 2 - 1
     if parity:
+        assert scores is not None
         joints, _ = to_h36m17("coco17", placed)
-        score = np.zeros(position.shape[:2], np.float32) if scores is None else np.nan_to_num(scores)
-        return (
-            joints,
-            np.asarray(score, np.float32),
-            placed,
-            f"2D poses of {store.info.dataset.name}{account}",
-        )
+        score = np.where(np.isfinite(position).all(axis=-1), np.nan_to_num(scores), 0).astype(np.float32)
+        return joints, score, placed, f"2D poses of {store.info.dataset.name}{account}"
     points = image_points(store, position, scores)
     found = points[..., 2:] > 0
     joints = np.where(found, points[..., :2] / longer * 2 - 1, 0).astype(np.float32)

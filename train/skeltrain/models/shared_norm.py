@@ -6,6 +6,7 @@ N samples of a process, D features.
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from skeltrain.distributed import sum_over_processes
@@ -14,13 +15,14 @@ from skeltrain.distributed import sum_over_processes
 class SharedBatchNorm(nn.BatchNorm1d):
     """`torch.nn.BatchNorm1d` of features (N, D); in training, mean and variance are over all processes.
 
-    In one process it is that class and nothing else. torch's own `SyncBatchNorm` runs on cards only.
+    In one process it is that class, except that a single sample is no error: it is normalised to the bias.
+    torch's own `SyncBatchNorm` runs on cards only.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """Return (N, D), normalised."""
-        shared = self.training and torch.distributed.is_initialized()
-        if not shared or torch.distributed.get_world_size() == 1:
+        shared = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+        if not self.training or (len(input) > 1 and not shared):
             return super().forward(input)
         x_ND = input.float()
         ones = x_ND.new_ones(len(x_ND), 1)
