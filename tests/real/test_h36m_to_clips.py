@@ -120,7 +120,8 @@ def evaluate(clips: MotionSet, model: nn.Module) -> Evaluation:
 
 
 def test_the_truth_has_no_error_and_a_joint_aside_its_distance(clips: MotionSet) -> None:
-    found = evaluate(clips, Oracle(clips))
+    # the released protocol leaves frames of no error at all out of the mean
+    found = evaluate(clips, Oracle(clips, 1e-6))
     assert found.metrics["mpjpe"] == pytest.approx(0, abs=1e-3)
     assert found.metrics["p_mpjpe"] == pytest.approx(0, abs=1e-3)
     # one joint of 17 is off by 0.01 half pictures along each of three axes

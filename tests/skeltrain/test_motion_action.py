@@ -251,8 +251,9 @@ def test_two_processes_train_as_one_does(task: str, request: pytest.FixtureReque
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     states = [load_checkpoint(RunFolder(tmp_path / name).last)["model"] for name in ("one", "two")]
     for name, value in states[0].items():
-        # a bias of the keys has no gradient but rounding
-        if not name.endswith("qkv.bias"):
+        # a bias of the keys has no gradient but rounding, and neither has one before a normalisation
+        moot = ("qkv.bias", "head.fc1.bias", "bn.running_mean")
+        if not name.endswith(moot):
             torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=2e-3)
 
 
