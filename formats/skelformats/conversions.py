@@ -4,7 +4,8 @@ Each conversion is a table: for every joint of h36m17 the joints of the other la
 belong to MotionBERT (``coco2h36m``, ``halpe2h36m`` and ``posetrack2h36m`` of lib/data/dataset_action.py,
 dataset_wild.py and dataset_motion_2d.py, and the order of tools/convert_insta.py for OpenPose's joints);
 that of MPI-INF-3DHP is the list of SPIN and P-STMO with the legs in the order of h36m17, that of MPII's 16
-joints what 3d-pose-baseline calls them. Those of SMPL take the nearest joints of the body model, which are
+joints what 3d-pose-baseline calls them. That of the Kinect takes the joints that stand nearest on the way
+up from its base of the neck. Those of SMPL take the nearest joints of the body model, which are
 not quite Human3.6M's; a regressor and the body's vertices give those (``skelconv ingest amass --joints
 h36m17``). Where no joint of the other layout is at the place, the joint is missing: NaN, confidence 0
 (MotionBERT has zeros there).
@@ -144,6 +145,12 @@ CONVERSIONS: Mapping[str, Conversion] = MappingProxyType(
             Conversion(
                 "mpi28",
                 _table(("pelvis",), ("spine",), ("neck",), "head", ("head_top",)),
+                MappingProxyType({}),
+            ),
+            # the Kinect has neither nose nor top of the head: its neck and head are the next joints above
+            Conversion(
+                "ntu25",
+                _table(("spine_base",), ("spine_mid",), ("spine_shoulder",), "neck", ("head",)),
                 MappingProxyType({}),
             ),
             # as 3d-pose-baseline names the joints of its hourglass (SH_NAMES); there is no nose

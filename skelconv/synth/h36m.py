@@ -75,9 +75,9 @@ def make_take(seed: int, index: int, settings: Settings) -> tuple[GroundTruth, d
         The settings name a class that the dataset lacks, or ``index`` is beyond `capacity`.
     """
     number, which = divmod(index, len(CAMERAS))
-    take, name = _take(number, settings)
+    take, name = take_of(number, settings)
     camera = CAMERAS[which]
-    exact, world = _world(seed, number, settings)
+    exact, world = world_of(seed, number, settings)
     standing = builtin_cameras()[take.subject, camera]
     position = to_camera(world, standing)
     folder = f"S{take.subject}/MyPoseFeatures"
@@ -117,7 +117,7 @@ def _actions(settings: Settings) -> tuple[int, ...]:
     return tuple(dict.fromkeys(settings.actions)) or tuple(H36M_ACTIONS)
 
 
-def _take(number: int, settings: Settings) -> tuple[Take, str]:
+def take_of(number: int, settings: Settings) -> tuple[Take, str]:
     """Return take ``number``, and what its files are called: classes and subjects take turns."""
     actions = _actions(settings)
     if not 0 <= number < _takes_of(len(actions)):
@@ -136,9 +136,9 @@ def _take(number: int, settings: Settings) -> tuple[Take, str]:
 
 
 @lru_cache(maxsize=2)
-def _world(seed: int, number: int, settings: Settings) -> tuple[Array, NDArray[np.float32]]:
+def world_of(seed: int, number: int, settings: Settings) -> tuple[Array, NDArray[np.float32]]:
     """Play a take, once for its four cameras: (T, 32, 3) world millimetres, without and with noise."""
-    take, _ = _take(number, settings)
+    take, _ = take_of(number, settings)
     key = (take.subject, take.label, take.number)
     rng = np.random.default_rng((seed, _TAKE, *key))
     frames = int(rng.integers(settings.frames[0], settings.frames[1] + 1))

@@ -19,8 +19,10 @@ from skeltrain.run_folder import RunFolder
 from skeltrain.tasks.pretrain import PretrainRecipe
 
 
-def torchrun(processes: int, recipe: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    words = ["pretrain", str(recipe), "--out", str(out), *more]
+def torchrun(
+    processes: int, recipe: Path, out: Path, *more: str, verb: str = "pretrain"
+) -> subprocess.CompletedProcess[str]:
+    words = [verb, str(recipe), "--out", str(out), *more]
     launcher = [
         sys.executable,
         "-m",
@@ -35,7 +37,7 @@ def torchrun(processes: int, recipe: Path, out: Path, *more: str) -> subprocess.
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
 
 

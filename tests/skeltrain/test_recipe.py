@@ -92,6 +92,38 @@ def test_motionberts_settings() -> None:
     assert (data.annotated.length, data.annotated.first, data.only_depth) == (30, True, 30)
 
 
+def test_motionberts_settings_for_actions() -> None:
+    """MB_ft_NTU60_xsub.yaml and its like; without any setting, a recipe is that of fine-tuning."""
+    for name, rate, backbone, batch, epochs in (
+        ("motionbert_action_xsub", 1e-3, 1e-4, 32, 300),
+        ("motionbert_action_xview", 1e-3, 1e-4, 32, 300),
+        ("motionbert_action_xsub_scratch", 1e-4, 1e-4, 32, 300),
+        ("motionbert_action_xview_scratch", 1e-4, 1e-4, 32, 300),
+        ("motionbert_oneshot", 1e-3, 1e-4, 32, 50),
+    ):
+        kind = find_task(recipe_task(name)).recipe
+        recipe, default = load_recipe(name, kind), kind()
+        optim = recipe.optim
+        assert (optim.name, optim.peak_lr, optim.weight_decay) == ("adamw", rate, 0.01)
+        assert recipe.tuning.backbone_lr * optim.peak_lr == pytest.approx(backbone)
+        assert (optim.batch, optim.epochs, optim.warmup, optim.betas) == (batch, epochs, 0, (0.9, 0.999))
+        assert (optim.schedule, optim.schedule_by, optim.decay) == ("exponential", "epoch", 0.99)
+        for section in ("model", "head", "augment"):
+            assert getattr(recipe, section) == getattr(default, section)
+        assert (recipe.augment.angle, recipe.augment.crop, recipe.augment.flip) == (10, (1, 3), 0)
+        assert recipe.head.hidden == 2048
+        if name == "motionbert_oneshot":
+            assert (recipe.data.length, recipe.head.dropout, recipe.contrast.each) == (100, 0.1, 2)
+            assert recipe.contrast == default.contrast
+            assert recipe.data == default.data
+        else:
+            assert (recipe.data.length, recipe.head.dropout) == (243, 0.5)
+            assert recipe.data.protocol == name.split("_")[2]
+    assert load_recipe("motionbert_action_xsub", kind=find_task("motion_action").recipe).optim == (
+        find_task("motion_action").recipe().optim
+    )
+
+
 def test_a_probe_without_any_setting_is_the_papers() -> None:
     for name in ("linprobe", "s2i_linprobe"):
         shipped, default = load_recipe(name, ProbeRecipe), ProbeRecipe()

@@ -310,9 +310,9 @@ def search(gallery: str, store: str, row: str, **options: Any) -> None:
 def predict(run: Path, store: str, out: Path, device: str | None, bvh: Path | None, **options: Any) -> None:
     """Write what the model of RUN predicts for each recording of STORE as OUT.
 
-    OUT is a csv table of classes where RUN is a probe's, and a sequence store of 3D poses where its task is
-    pose3d, or of bodies with the pose and shape of SMPL where it is mesh; STORE then is any store of 2D poses
-    that have the joints of Human3.6M.
+    OUT is a csv table of classes where RUN is of a classifier (probe, finetune, motion_action,
+    motion_oneshot), and a sequence store of 3D poses where its task is pose3d, or of bodies with the pose and
+    shape of SMPL where it is mesh; STORE then is any store of 2D poses that have the joints of Human3.6M.
 
     \b
     Example:

@@ -81,6 +81,33 @@ class World:
         return DistributedDataParallel(task, device_ids=on_card)
 
 
+def sum_over_processes(value: Tensor) -> Tensor:
+    """Return the sum of a tensor over processes, in every one; gradients come back from all of them.
+
+    Without several processes it is the tensor itself.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return value
+    total: Tensor = _Sum.apply(value)
+    return total
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over processes, whose gradient is the sum of the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+
 @contextmanager
 def join_world(device: str) -> Iterator[World]:
     """Join the processes that torchrun started, and leave them at the end.

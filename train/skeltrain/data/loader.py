@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from skelformats.errors import SkelconvError
-from skeltrain.data.sampler import EpochSampler, MicroBatch
+from skeltrain.data.sampler import MicroBatch
 
 
 class DataError(SkelconvError, ValueError):
@@ -38,11 +38,22 @@ class Loader(Protocol):
 B = TypeVar("B")
 
 
+class Sampler(Protocol):
+    """Deals samples out to the steps of epochs, and of each step this process's parts."""
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of an epoch."""
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[MicroBatch]:
+        """Yield this process's parts of each step of an epoch, from step ``first`` on."""
+
+
 @dataclass(frozen=True)
 class SampleLoader(Generic[B]):
     """The samples of a sampler, collated to batches."""
 
-    sampler: EpochSampler
+    sampler: Sampler
     collate: Callable[[MicroBatch], B]
 
     def steps(self, epoch: int) -> int:

@@ -39,6 +39,7 @@ __all__ = [
     "add_noise",
     "crop_scale",
     "denormalise_h36m",
+    "exchanged",
     "factor_25d",
     "flip",
     "human_tracking",
@@ -225,11 +226,16 @@ def human_tracking(motion: Array) -> Array:
         )
     if len(x) < 2:
         return like(motion, x.clone())
-    xy = x[..., :2]
+    return like(motion, torch.where(exchanged(x)[:, None, None], x.flip(0), x))
+
+
+def exchanged(persons: Tensor) -> Tensor:
+    """Tell in which frames (T,) a detector has swapped two persons (2, T, J, 2 or more), by x and y."""
+    xy = persons[..., :2]
     stay, leave = ((xy[0, 1:] - xy[person, :-1]).norm(dim=-1).sum(dim=-1) for person in (0, 1))
-    swapped = torch.zeros(x.shape[1], dtype=torch.bool, device=x.device)
+    swapped = torch.zeros(xy.shape[1], dtype=torch.bool, device=xy.device)
     swapped[1:] = (stay > leave).cumsum(dim=0) % 2 == 1
-    return like(motion, torch.where(swapped[:, None, None], x.flip(0), x))
+    return swapped
 
 
 def action_motion(

@@ -38,7 +38,13 @@ Kind = Literal["3d", "annotated", "detected"]
 ORTHOGRAPHIC_SCALE = 0.298
 
 DETECTION = "detection"
+SCORE = "detection_score"
+FACTOR = "factor"
+TRUTH = "truth"
 MILLIMETRES = 1000.0
+
+Sizes = dict[int, tuple[float, float]]
+"""Width and height of the picture of each sequence that has one."""
 
 
 class Clips(Section):
@@ -83,7 +89,11 @@ class MotionSet:
         (F, J, 3) float32 x, y and confidence that a detector found of a ``3d`` set, in its coordinates; None
         where they were not asked for.
     millimetres
-        (F,) float64 millimetres in the network's unit; NaN of sets without depth.
+        (F,) float64 millimetres in the network's unit; NaN where that is not known, and of sets without
+        depth.
+    truth
+        (F, J, 3) float64 poses in millimetres that errors are measured against, where they are not ``pose``
+        times ``millimetres``.
     sequence, frame
         (F,) int64 row of ``table``, and number of the frame in its recording.
     table
@@ -101,6 +111,7 @@ class MotionSet:
     frame: NDArray[np.int64]
     table: pd.DataFrame
     identity: tuple[dict[str, Any], ...]
+    truth: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -125,8 +136,9 @@ def open_motion(
     """Read a store as motion, and cut it into clips.
 
     Poses of a store with cameras (Human3.6M's) are 2.5D: x and y as the camera sees them, without distortion,
-    and depth in the same unit. All other 3D poses are seen from +z of the store's axes, without perspective,
-    and `ORTHOGRAPHIC_SCALE` units a metre, as MotionBERT sees AMASS.
+    and depth in the same unit; so are those that a store has in pixels (``h36m25d``). All other 3D poses
+    are seen from +z of the store's axes, without perspective, and `ORTHOGRAPHIC_SCALE` units a metre, as
+    MotionBERT sees AMASS.
 
     Parameters
     ----------
@@ -145,7 +157,8 @@ def open_motion(
         The store cannot be read.
     """
     kind = kind_of(store)
-    expected = "m" if kind == "3d" else "px"
+    in_picture = kind == "3d" and store.info.unit == "px"
+    expected = "m" if kind == "3d" and not in_picture else "px"
     if store.info.unit != expected:
         raise DataError(f"{store.path}: found poses in {store.info.unit!r}, expected {expected!r}")
     table = part_of(store, protocol, part)
@@ -153,12 +166,16 @@ def open_motion(
     sequence = np.repeat(np.arange(len(table)), table["length"])
     frame = store.array("frame_index")[rows].astype(np.int64)
     position = store.array(POSITION)[rows]
-    detected = None
+    detected = truth = None
     if kind == "3d":
         joints, _ = joints_of(store.skeleton, position)
-        pose, millimetres, place = _network_poses(store, joints, table, sequence)
+        if in_picture:
+            pose, millimetres, sizes = _picture_poses(store, joints, table, sequence, rows)
+            truth = store.array(TRUTH)[rows].astype(np.float64) if TRUTH in store.arrays else None
+        else:
+            pose, millimetres, sizes = _network_poses(store, joints, table, sequence)
         if detections:
-            detected = torch.from_numpy(_detections(store, rows, sequence, place)).to(device)
+            detected = torch.from_numpy(_detections(store, rows, sequence, sizes)).to(device)
     else:
         pose = image_points(store, position, store.array(CONFIDENCE)[rows] if _scored(store) else None)
         millimetres = np.full(len(rows), np.nan)
@@ -174,6 +191,7 @@ def open_motion(
         frame=frame,
         table=table,
         identity=(identify(store),),
+        truth=truth,
     )
 
 
@@ -295,15 +313,15 @@ def part_of(store: Store, protocol: str | None, part: str) -> pd.DataFrame:
 
 def _network_poses(
     store: Store, joints: NDArray[np.float32], table: pd.DataFrame, sequence: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.float64], dict[int, Camera]]:
-    """Return poses (F, 17, 3), millimetres a unit (F,), and the camera of each sequence that has one."""
+) -> tuple[NDArray[np.float32], NDArray[np.float64], Sizes]:
+    """Return poses (F, 17, 3), millimetres a unit (F,), and the size of each sequence before a camera."""
     cameras = _cameras(store)
     numbers = {"subject", "camera"} <= set(table.columns)
-    place: dict[int, Camera] = {}
+    sizes: Sizes = {}
     pose = (joints * np.array([1, -1, -1]) * ORTHOGRAPHIC_SCALE).astype(np.float32)
     millimetres = np.full(len(joints), MILLIMETRES / ORTHOGRAPHIC_SCALE)
     if not cameras or not numbers:
-        return pose, millimetres, place
+        return pose, millimetres, sizes
     raw = store.info.axes.axis_map().to_raw(joints)
     # VideoPose3D's file is in metres, the others in millimetres
     raw = raw * (store.info.axes.scale * MILLIMETRES)
@@ -311,11 +329,32 @@ def _network_poses(
         camera = cameras.get((int(key[0]), int(key[1])))
         if camera is None:
             continue
-        own, place[at] = sequence == at, camera
-        size = (camera.width, camera.height)
-        pose[own] = normalise_h36m(image_pose(raw[own], camera), size)
+        own, sizes[at] = sequence == at, (camera.width, camera.height)
+        pose[own] = normalise_h36m(image_pose(raw[own], camera), sizes[at])
         millimetres[own] = factor_25d(raw[own], camera) * camera.width / 2
-    return pose, millimetres, place
+    return pose, millimetres, sizes
+
+
+def _picture_poses(
+    store: Store,
+    joints: NDArray[np.float32],
+    table: pd.DataFrame,
+    sequence: NDArray[np.int64],
+    rows: NDArray[np.int64],
+) -> tuple[NDArray[np.float32], NDArray[np.float64], Sizes]:
+    """Return what `_network_poses` does of 2.5D poses in pixels, as MotionBERT's pickle has them."""
+    if not {"width", "height"} <= set(table.columns):
+        raise DataError(
+            f"{store.path}: found 3D poses in pixels without the size of their pictures, expected it"
+        )
+    size = table[["width", "height"]].to_numpy(np.float64)
+    raw = store.info.axes.axis_map().to_raw(joints)
+    pose = normalise_h36m(raw.astype(np.float64), size[sequence]).astype(np.float32)
+    factor = np.full(len(rows), np.nan)
+    if FACTOR in store.arrays:
+        factor = store.array(FACTOR)[rows].astype(np.float64)
+    sizes = {at: (float(width), float(height)) for at, (width, height) in enumerate(size)}
+    return pose, factor * size[sequence, 0] / 2, sizes
 
 
 def _cameras(store: Store) -> dict[tuple[int, int], Camera]:
@@ -330,10 +369,10 @@ def _cameras(store: Store) -> dict[tuple[int, int], Camera]:
 
 
 def _detections(
-    store: Store, rows: NDArray[np.int64], sequence: NDArray[np.int64], cameras: dict[int, Camera]
+    store: Store, rows: NDArray[np.int64], sequence: NDArray[np.int64], sizes: Sizes
 ) -> NDArray[np.float32]:
     """(F, 17, 3) x, y and confidence of the store's detections, in the network's coordinates."""
-    if DETECTION not in store.arrays or not cameras:
+    if DETECTION not in store.arrays or not sizes:
         raise DataError(
             f"{store.path}: found no array {DETECTION!r} with cameras, expected what a 2D detector found. "
             "Ingest with --with detection, or set data.input to truth"
@@ -347,12 +386,16 @@ def _detections(
             f"{', '.join(layout.name for layout in layouts)}"
         )
     pixel = store.array(DETECTION)[rows]
-    points, scores = joints_of(layout, pixel, np.isfinite(pixel).all(axis=-1).astype(np.float32))
+    found = np.isfinite(pixel).all(axis=-1).astype(np.float32)
+    if SCORE in store.arrays:
+        # MotionBERT's reader, too, takes 1 where the file has no scores
+        found *= np.nan_to_num(store.array(SCORE)[rows], nan=1.0)
+    points, scores = joints_of(layout, pixel, found)
     assert scores is not None
     result = np.zeros((len(rows), len(scores[0]), 3), np.float32)
-    for at, camera in cameras.items():
+    for at, size in sizes.items():
         own = sequence == at
-        placed = normalise_h36m(points[own].astype(np.float64), (camera.width, camera.height))
+        placed = normalise_h36m(points[own].astype(np.float64), size)
         result[own] = np.concatenate([placed, scores[own][..., None]], axis=-1)
     result[~np.isfinite(result).all(axis=-1) | (result[..., 2] <= 0)] = 0
     return result

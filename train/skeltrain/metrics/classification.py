@@ -12,6 +12,11 @@ def top1(prediction: Tensor, label: Tensor) -> float:
     return float((prediction == label).double().mean())
 
 
+def topk(logits: Tensor, label: Tensor, k: int) -> float:
+    """Part of the samples whose true class (N,) is among the ``k`` largest of the logits (N, classes)."""
+    return float((logits.topk(k, dim=1).indices == label[:, None]).any(dim=1).double().mean())
+
+
 def mean_class(prediction: Tensor, label: Tensor) -> float:
     """Mean over the classes that occur of the part of their samples that is predicted right."""
     right = (prediction == label).double()

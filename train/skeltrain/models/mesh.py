@@ -31,7 +31,7 @@ from skeltrain.models.motion_heads import (
 )
 from skeltrain.models.registry import Family
 from skeltrain.models.registry import build as build_family
-from skeltrain.models.shared_norm import SharedBatchNorm1d
+from skeltrain.models.shared_norm import SharedBatchNorm
 from skeltrain.models.smpl import Body, matrix_to_rot6d, rot6d_to_matrix, skin
 
 Layout = Literal["columns", "rows"]
@@ -96,7 +96,7 @@ class RefinerHead(nn.Module):
         self.dropout = nn.Dropout(dropout_ratio)
         self.fc1 = nn.Linear(num_joints * dim_rep, hidden_dim)
         self.fc2 = nn.Conv1d(width, hidden_dim, _KERNEL, padding=_KERNEL // 2)
-        self.bn1, self.bn2 = SharedBatchNorm1d(hidden_dim), SharedBatchNorm1d(hidden_dim)
+        self.bn1, self.bn2 = SharedBatchNorm(hidden_dim), SharedBatchNorm(hidden_dim)
         self.head_pose = nn.Conv1d(2 * hidden_dim, width, _KERNEL, padding=_KERNEL // 2)
 
     def forward(self, feature_NTJR: Tensor, rotations: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ N samples, M persons, T frames, J joints, R features of the representation, V ve
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ from skelformats.safe_npz import load_npy, load_npz
 from skelformats.smpl import BodyModel, load_body_model
 from skeltrain.models.dstformer import DSTformer
 from skeltrain.models.errors import ModelError
-from skeltrain.models.shared_norm import SharedBatchNorm1d
+from skeltrain.models.registry import Family
+from skeltrain.models.shared_norm import SharedBatchNorm
 from skeltrain.models.smpl import Body, matrix_to_axis_angle, rot6d_to_matrix, skin
 
 #: Width of the hidden layer of the action heads, and of the mesh head (the paper has 512 for the latter).
@@ -69,7 +71,7 @@ class ActionHead(nn.Module):
         super().__init__()
         self.pooling = _find_pooling(pooling)
         self.dropout = nn.Dropout(dropout_ratio)
-        self.bn = nn.BatchNorm1d(hidden_dim)
+        self.bn = SharedBatchNorm(hidden_dim, one_sample=True)
         self.fc1 = nn.Linear(num_joints * dim_rep, hidden_dim)
         self.fc2 = nn.Linear(hidden_dim, num_classes)
 
@@ -204,7 +206,7 @@ class MeshHead(nn.Module):
         width = num_joints * dim_rep
         self.dropout = nn.Dropout(dropout_ratio)
         self.fc1, self.fc2 = nn.Linear(width, hidden_dim), nn.Linear(width, hidden_dim)
-        self.bn1, self.bn2 = SharedBatchNorm1d(hidden_dim), SharedBatchNorm1d(hidden_dim)
+        self.bn1, self.bn2 = SharedBatchNorm(hidden_dim), SharedBatchNorm(hidden_dim)
         self.head_pose = nn.Linear(hidden_dim, 6 * SMPL_JOINTS)
         self.head_shape = nn.Linear(hidden_dim, SMPL_BETAS)
         for layer in (self.head_pose, self.head_shape):
@@ -305,6 +307,17 @@ class MeshNet(nn.Module):
             vertices=vertices,
             joints=self.joint_regressor @ vertices,
         )
+
+
+def build_action_net(backbone: Mapping[str, Any], **settings: Any) -> ActionNet:
+    """Build an `ActionNet` on a fresh `DSTformer`; ``backbone`` are its settings, the others those of the
+    head.
+    """
+    return ActionNet(DSTformer(**backbone), **settings)
+
+
+#: Action classifiers and embeddings, as checkpoints name them.
+ACTION_NETS = Family("action_net", build_action_net, lambda model: model.get_submodule("backbone"))
 
 
 def _pool(feature_NMTJR: Tensor, dropout: nn.Dropout, pooling: Pooling) -> Tensor:

@@ -26,7 +26,7 @@ from skeltrain.models.mesh import FAMILY as MESH
 from skeltrain.models.mesh import BodyJoints, MeshEstimator, MeshRefiner
 from skeltrain.models.registry import build, load_model
 from skeltrain.models.registry import describe as describe_model
-from skeltrain.models.shared_norm import SharedBatchNorm1d
+from skeltrain.models.shared_norm import SharedBatchNorm
 from skeltrain.models.smpl import matrix_to_axis_angle, rodrigues
 from skeltrain.models.weights import load_motionbert
 from skeltrain.recipe import Optim
@@ -56,7 +56,7 @@ class MeshTask(nn.Module):
         self.model = model
         self.joints = joints
         self._weights = weights
-        self._norms = [part for part in model.modules() if isinstance(part, SharedBatchNorm1d)]
+        self._norms = [part for part in model.modules() if isinstance(part, SharedBatchNorm)]
 
     def forward(self, batch: MeshBatch) -> dict[str, Tensor]:
         """Return ``loss`` and its terms; bodies are computed in float32 whatever the precision."""

@@ -73,8 +73,12 @@ def build_network(settings: Network, init: Init, context: Context) -> DSTformer:
     return model
 
 
-def load_weights(model: DSTformer, where: str) -> str:
-    """Load weights into a network, and say which."""
+def load_weights(model: nn.Module, where: str) -> str:
+    """Load weights into a network, and say which.
+
+    A whole model, whose attribute ``backbone`` is the network, takes of a run of skeltrain the backbone
+    alone, and of a file of MotionBERT also the head, if there is one.
+    """
     path = Path(where)
     if not path.is_dir() and path.suffix != OWN_SUFFIX:
         return load_motionbert(model, path).summary()
@@ -82,8 +86,9 @@ def load_weights(model: DSTformer, where: str) -> str:
     backbone = load_backbone(load_checkpoint(found))
     if not isinstance(backbone, DSTformer):
         raise ModelError(f"{found}: found a {type(backbone).__name__}, expected a DSTformer")
+    network = model if isinstance(model, DSTformer) else model.get_submodule("backbone")
     try:
-        model.load_state_dict(backbone.state_dict())
+        network.load_state_dict(backbone.state_dict())
     except RuntimeError as error:
         raise ModelError(
             f"{found}: found a network of another size ({str(error).splitlines()[-1].strip()}), expected "

@@ -182,6 +182,12 @@ class PoseErrors:
         flaw = data.table.get("flaw")
         flawed = np.zeros(len(data.table), bool) if flaw is None else (flaw == FLAWED).to_numpy(bool)
         self._clips = np.flatnonzero(~flawed[data.sequence[data.clips[:, 0]]]).astype(np.int64)
+        used = data.millimetres[data.clips[self._clips]] if len(self._clips) else np.zeros(0)
+        if not np.isfinite(used).all():
+            raise DataError(
+                "found poses in pixels whose scale is not known in the test part, expected millimetres a "
+                "pixel. Ingest with --with factor,truth"
+            )
         if not len(self._clips):
             raise DataError(
                 f"found only recordings with the flaw {FLAWED!r} in the test part, expected others. Choose "
@@ -228,7 +234,8 @@ class PoseErrors:
             rows = data.clips[chunk]
             unit = data.millimetres[rows][..., None, None]
             guess = root_relative(motion.double().cpu().numpy()) * unit
-            truth = root_relative(batch.target.double().cpu().numpy()) * unit
+            known = batch.target.double().cpu().numpy() * unit if data.truth is None else data.truth[rows]
+            truth = root_relative(known)
             seen = (batch.weight[..., 0] > 0).cpu().numpy()
             flat = (guess.reshape(-1, 17, 3), truth.reshape(-1, 17, 3))
             shape, visible = rows.shape, seen.reshape(-1, 17)
