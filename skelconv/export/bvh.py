@@ -126,9 +126,9 @@ def fill(sequence: Sequence, skeleton: Skeleton) -> Array:
     frame = sequence.frame_index.astype(np.int64)
     every = np.arange(frame[0], frame[-1] + 1)
     result = np.empty((len(every), len(skeleton), 3))
-    seen = np.isfinite(sequence.position).all(axis=-1)
-    if not seen.any(axis=0).all():
-        lost = [name for name, there in zip(skeleton.names, seen.any(axis=0), strict=True) if not there]
+    seen: NDArray[np.bool_] = np.asarray(np.isfinite(sequence.position).all(axis=-1))
+    lost = [name for number, name in enumerate(skeleton.names) if not seen[:, number].any()]
+    if lost:
         raise ExportError(f"{sequence.name}: found no place of {', '.join(lost)} in any frame, expected one")
     for joint in range(len(skeleton)):
         there = seen[:, joint]

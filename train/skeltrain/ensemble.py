@@ -71,8 +71,8 @@ def read_predictions(run: Path) -> Predictions:
             "of this version. Write them again with `skeltrain evaluate`"
         ) from error
     order = np.argsort(arrays["recording"], kind="stable")
-    found = (arrays[name][order] for name in ("recording", "label", "leaked", "logits"))
-    return Predictions(run, *found, read_about(run))
+    found = {name: values[order] for name, values in arrays.items()}
+    return Predictions(run, **found, about=read_about(run))
 
 
 def read_about(run: Path) -> dict[str, Any] | None:

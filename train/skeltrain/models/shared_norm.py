@@ -51,8 +51,8 @@ class SharedBatchNorm(nn.BatchNorm1d):
         count = sum_over_processes(x_ND.new_full((1,), share * len(x_ND)))
         if not self.one_sample and count.item() < 2:
             raise ModelError(
-                f"found a batch of one sample to normalise over{' in all processes' if shared else ''}, expected "
-                "at least two. Raise optim.batch, or lower optim.accum"
+                f"found a batch of one sample to normalise over{' in all processes' if shared else ''}, "
+                "expected at least two. Raise optim.batch, or lower optim.accum"
             )
         mean_D = sum_over_processes(x_ND.sum(dim=0) * share) / count
         variance_D = sum_over_processes((x_ND - mean_D).square().sum(dim=0) * share) / count

@@ -64,7 +64,7 @@ class BodyLifter:
     stride: int
     flip: bool
 
-    def lift(self, points: Array) -> tuple[Tensor, Tensor, NDArray[np.float64]]:
+    def lift(self, points: Array) -> tuple[Tensor, Tensor, int]:
         """Return rotations (T, 24, 3, 3), the sum of the shapes of all windows (10,), and their number.
 
         Windows overlap, and rotations are means with weights that fall towards the windows' ends.
@@ -83,7 +83,7 @@ class BodyLifter:
             rotations = mean_rotation(torch.stack([turns[0] for turns, _ in found]))
             total[start : start + length] += rotations * share
             betas += torch.stack([shape.mean(dim=(0, 1)) for _, shape in found]).mean(dim=0)
-        return mean_rotation(total[None]), betas, np.float64(len(starts))
+        return mean_rotation(total[None]), betas, len(starts)
 
 
 def predict_meshes(trained: Trained, where: str, out: Path, options: PredictOptions) -> str:

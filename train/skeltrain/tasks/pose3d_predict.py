@@ -176,7 +176,7 @@ def clips(store: Store, lifter: Lifter, height: float | None, left: list[str]) -
 
     def lift(body: Sequence) -> Track | None:
         lifted = lift_track(store, body, lifter, height)
-        return lifted and Track(body.body, lifted.frame, lifted.pose, lifted.confidence)
+        return None if lifted is None else Track(body.body, lifted.frame, lifted.pose, lifted.confidence)
 
     return tracks_of(store, lift, left)
 
