@@ -10,6 +10,7 @@ SEEDS ?= 0 1 2
 FUZZ ?= 100
 MUTATIONS ?= 50000
 ATTACK ?= 1
+TEST_WORKERS ?= 2
 SCALE ?= 1
 
 .DEFAULT_GOAL := help
@@ -77,7 +78,7 @@ pretrain: setup $(if $(STORE),,demo/ntu120.zarr)  ## pretrain and probe: STORE=o
 	  --store $(or $(STORE),demo/ntu120.zarr) --untrained
 
 test: setup  ## the tests (under 12 minutes on 2 cores)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 test-slow: setup  ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow

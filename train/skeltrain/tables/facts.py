@@ -66,6 +66,11 @@ class Facts:
         return str(self._about["data"]["dataset"])
 
     @property
+    def generated(self) -> bool:
+        """Whether its files were generated, and nobody was recorded; False where the record does not say."""
+        return bool(self._about["data"].get("generated"))
+
+    @property
     def layout(self) -> str:
         """Joint layout of its store."""
         return str(self._about["data"]["layout"])

@@ -71,6 +71,7 @@ class TestPart:
     """What accuracies on a dataset's test part are to be compared with; counts of recordings."""
 
     place: str
+    generated: bool
     layout: str
     digest: str
     train_samples: int
@@ -223,6 +224,7 @@ def _test_parts(found: Iterable[Facts]) -> tuple[TestPart, ...]:
         parts.add(
             TestPart(
                 place=facts.place,
+                generated=facts.generated,
                 layout=facts.layout,
                 digest=str(data["digest"]),
                 **{

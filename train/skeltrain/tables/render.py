@@ -23,6 +23,9 @@ LEGEND = (
 def to_markdown(tables: Tables, title: str = "Tables of the S2I paper") -> str:
     """Return all tables, what accuracies compare with, and what stands in no table."""
     parts = [f"# {title}", LEGEND]
+    made = sorted({part.place for part in tables.data if part.generated})
+    if made:
+        parts.append(f"Generated data, of which the paper's figures are not: {', '.join(made)}.")
     for drawn in tables.drawn:
         group = "" if drawn.group == ALL else f" · {drawn.group}"
         lines = _align([_header(drawn), *(_line(drawn, row) for row in drawn.rows)])
@@ -150,7 +153,7 @@ def _data(tables: Tables) -> list[list[str]]:
     ]
     lines = [
         [
-            part.place,
+            f"{part.place}, generated" if part.generated else part.place,
             part.layout,
             part.digest.removeprefix("sha256:")[:8],
             f"{part.train_samples}",

@@ -80,6 +80,7 @@ def describe_trial(
         "data": {
             **found.data.model_dump(),
             **samples.identity,
+            "generated": "" if samples.store is None else samples.store.info.dataset.generated,
             "layout": samples.skeleton.name,
             "chain": samples.chain,
             "streams": list(images.streams),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from skelconv.extras import need
 from skeltrain.data.features import compute_features
+from skeltrain.data.holdout import part_of
 from skeltrain.data.images import Normalise
 from skeltrain.data.loader import DataError
 from skeltrain.engine import Evaluation, Evaluator
@@ -109,13 +110,13 @@ class Neighbours:
         self._source = source
         self._parts = []
         for k, (samples, data) in enumerate(zip(source.images.mixture.sets, source.stores, strict=True)):
-            if data.protocol is None:
+            if data.protocol is None and not data.holdout:
                 continue
             label = samples.table["label"].to_numpy(np.int64)
             first = int(source.images.mixture.first[k])
             train, test = (
                 spread(part[label[part] >= 0], monitor.samples) + first
-                for part in (samples.part(data.protocol, data.train), samples.part(data.protocol, data.test))
+                for part in (part_of(samples, data, "train"), part_of(samples, data, "test"))
             )
             if len(train) and len(test):
                 self._parts.append((f"_{k}" if len(source.stores) > 1 else "", train, test))
