@@ -6,7 +6,7 @@ import click
 
 from skelconv import __version__
 from skelconv.cli.command import NaturalOrderGroup, completion_command, run
-from skelconv.cli.crops import crops
+from skelconv.cli.crops import crops, draw
 from skelconv.cli.encode import s2i
 from skelconv.cli.ingest import datasets, ingest, skeletons
 from skelconv.cli.look import report, view
@@ -40,6 +40,7 @@ for verb in (
     merge,
     export,
     s2i,
+    draw,
     crops,
     view,
     report,

@@ -23,7 +23,7 @@ from skeltrain.data.sampler import EpochSampler, MicroBatch
 from skeltrain.distributed import DeviceError, World
 from skeltrain.engine import Outcome
 from skeltrain.features_store import write_features
-from skeltrain.gallery import Gallery, open_gallery, search
+from skeltrain.gallery import Gallery, ImageQuery, PoseQuery, open_gallery, search
 from skeltrain.recipe import Log, Optim
 from skeltrain.recipe_file import RecipeError, load_recipe, read_recipe
 from skeltrain.run import embed_run, evaluate_run, run_recipe
@@ -409,7 +409,9 @@ class TestSearch:
         assert lines[1].split() == ["1", "1.0000", "take2_b0", "5"]
 
     def test_a_2d_pose_is_looked_for_among_3d_ones(self, gallery: Path, poses: Path) -> None:
-        found = search(open_gallery(gallery), str(poses), "take1_b0", None, 64, by="pose2d", picture=SIZE)
+        found = search(
+            open_gallery(gallery), PoseQuery(str(poses), "take1_b0", None, "pose2d", SIZE), 64
+        ).table
         assert len(found) == 64
         assert found["cosine"].is_monotonic_decreasing
         assert found["cosine"].iloc[0] < 1 - 1e-4
@@ -419,7 +421,7 @@ class TestSearch:
 
     def test_what_cannot_be_looked_for(self, gallery: Path, poses: Path, tmp_path: Path) -> None:
         opened = open_gallery(gallery)
-        narrow = replace(opened, feature=opened.feature[:, :16])
+        narrow = replace(opened, given={"feature": opened.feature[:, :16]})
         cases: list[tuple[Gallery, dict[str, Any], str]] = [
             (opened, {"row": "nobody"}, "no sequence with a pose named 'nobody'"),
             (
@@ -434,7 +436,8 @@ class TestSearch:
         ]
         for one, words, message in cases:
             with pytest.raises(SkelconvError, match=message):
-                search(one, str(poses), **words)
+                k = words.pop("k", 10)
+                search(one, PoseQuery(str(poses), **words), k)
         with pytest.raises(SkelconvError, match="found no embeddings of poses"):
             open_gallery(poses)
 
