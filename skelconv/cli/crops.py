@@ -76,10 +76,18 @@ def crops(store: Path, images: Path, out: Path, pattern: str, quiet: bool, **opt
 @click.argument("store", type=FOLDER)
 @click.argument("images", type=FOLDER)
 @click.option(
-    "--size", nargs=2, type=click.IntRange(8), required=True, metavar="WIDTH HEIGHT", help="Of a picture, pixels."
+    "--size",
+    nargs=2,
+    type=click.IntRange(8),
+    required=True,
+    metavar="WIDTH HEIGHT",
+    help="Of a picture, pixels.",
 )
 @click.option(
-    "--pattern", default=PATTERN, show_default=True, help="Path of a frame's picture below IMAGES, as for crops."
+    "--pattern",
+    default=PATTERN,
+    show_default=True,
+    help="Path of a frame's picture below IMAGES, as for crops.",
 )
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Take every N-th frame.")
 @click.option("-j", "--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes.")
@@ -101,6 +109,9 @@ def draw(store: Path, images: Path, size: tuple[int, int], pattern: str, quiet: 
 
     opened = open_store(store)
     recordings = opened.to_frame()["recording"].nunique()
-    with open_executor(options["workers"]) as executor, progress(recordings, "recordings", 0, quiet) as advance:
+    with (
+        open_executor(options["workers"]) as executor,
+        progress(recordings, "recordings", 0, quiet) as advance,
+    ):
         summary = draw_store(opened, ImageFolder(images, pattern), size, options["every"], executor, advance)
     click.echo(summary.describe())

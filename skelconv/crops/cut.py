@@ -88,7 +88,8 @@ def to_crop(pixel: NDArray[np.floating[Any]], box: NDArray[np.floating[Any]]) ->
 
 
 def cut(picture: Any, box: NDArray[np.float64]) -> tuple[bytes, tuple[int, int]]:
-    """Cut ``box`` out of a pillow image, black beyond its edges: JPEG bytes, and the image's width and height.
+    """Cut ``box`` out of a pillow image, black beyond its edges: JPEG bytes, and the image's width and
+    height.
 
     Raises
     ------

@@ -1,4 +1,6 @@
-"""Where the picture of a frame lies: a file each (`ImageFolder`), or a frame of a video (`skelconv.crops.video`)."""
+"""Where the picture of a frame lies: a file each (`ImageFolder`), or a frame of a video
+(`skelconv.crops.video`).
+"""
 
 from __future__ import annotations
 

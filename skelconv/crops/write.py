@@ -125,8 +125,9 @@ def write_crops(
 ) -> CropSummary:
     """Cut every person of ``store`` out of the pictures, and publish the crops with their poses as ``out``.
 
-    A frame without a picture, a frame that a video lacks, a picture that cannot be read, a box outside its picture, and a pose with every
-    joint missing are set aside with the reason, in the summary and in the store's attributes.
+    A frame without a picture, a frame that a video lacks, a picture that cannot be read, a box outside its
+    picture, and a pose with every joint missing are set aside with the reason, in the summary and in the
+    store's attributes.
 
     Parameters
     ----------

@@ -127,7 +127,7 @@ def skeleton_svg(pose: NDArray[np.floating[Any]], skeleton: Skeleton, yaw: float
 
 def _limbs(view: NDArray[np.float64], skeleton: Skeleton, metric: bool) -> str:
     """Lines of one view (J, 3) in a square of 100; what is far is drawn first."""
-    there = np.isfinite(view).all(axis=1)
+    there: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(view), axis=1)
     if not there.any():
         return ""
     low, high = view[there, :2].min(axis=0), view[there, :2].max(axis=0)

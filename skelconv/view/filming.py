@@ -60,7 +60,9 @@ class DrawSummary:
 
     def describe(self) -> str:
         """Say it in a line or two."""
-        lines = [f"{self.folder}: {self.drawn:,} pictures; joints lie within {self.off:.1f} px of the drawn ones"]
+        lines = [
+            f"{self.folder}: {self.drawn:,} pictures; joints lie within {self.off:.1f} px of the drawn ones"
+        ]
         if self.kept:
             lines.append(f"{self.kept:,} pictures were there before, and stay as they are")
         return "\n".join(lines)
@@ -136,8 +138,8 @@ def fit_camera(
     points, seen = position[both].astype(np.float64), pixel[both].astype(np.float64)
     if len(points) < 4 or not (points[:, 2] > 0).all():
         raise CropError(
-            f"{where}: found {len(points)} joints with a pixel, {int((points[:, 2] > 0).sum())} of them ahead "
-            "of the camera, expected at least four, and all ahead (+z): poses in the axes of a camera"
+            f"{where}: found {len(points)} joints with a pixel, {int((points[:, 2] > 0).sum())} of them "
+            "ahead of the camera, expected at least four, and all ahead (+z): poses in the axes of a camera"
         )
     focal, principal, off = [], [], np.zeros(len(points))
     for axis in (0, 1):
@@ -157,7 +159,9 @@ def fit_camera(
     return Seen(camera, np.array([*np.sign(focal), 1.0]), float(off.max()))
 
 
-def draw_recording(task: tuple[Path, ImageFolder, tuple[int, int], int, str], name: str) -> tuple[int, int, float]:
+def draw_recording(
+    task: tuple[Path, ImageFolder, tuple[int, int], int, str], name: str
+) -> tuple[int, int, float]:
     """Draw one recording; returns pictures drawn, pictures that were there, and `Seen.off`."""
     from PIL import Image
 
@@ -169,8 +173,8 @@ def draw_recording(task: tuple[Path, ImageFolder, tuple[int, int], int, str], na
     if unit is None:
         raise CropError(f"{folder}: found positions in {store.info.unit!r}, expected {' or '.join(METRES)}")
     bodies = []
-    for row in rows.tolist():
-        start, length = int(table["start"].iloc[row]), int(table["length"].iloc[row])
+    for number in rows.tolist():
+        start, length = int(table["start"].iloc[number]), int(table["length"].iloc[number])
         stop = start + length
         bodies.append(
             (
@@ -210,7 +214,9 @@ def _in_order(names: list[str], task: Any, executor: Executor | None, workers: i
         yield from (draw_recording(task, name) for name in names)
         return
     left = iter(names)
-    waiting = [executor.submit(draw_recording, task, name) for name in islice(left, workers * AHEAD_PER_WORKER)]
+    waiting = [
+        executor.submit(draw_recording, task, name) for name in islice(left, workers * AHEAD_PER_WORKER)
+    ]
     while waiting:
         yield waiting.pop(0).result()
         waiting += [executor.submit(draw_recording, task, name) for name in islice(left, 1)]

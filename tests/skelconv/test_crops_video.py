@@ -37,7 +37,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         tracks.append(Track(str(body), np.arange(LENGTH, dtype=np.int32), position, None, {"pixel": pixel}))
     clip = Clip("take0", LENGTH, tuple(tracks), 0, {"subject": 0}, {"half": "train"})
     made = Provenance(tool="test", command="test", digest="sha256:1")
-    write_store(root / "store.zarr", DATASET, [("take0.txt", clip)], made, extras=("pixel",), shard_frames=256)
+    write_store(
+        root / "store.zarr", DATASET, [("take0.txt", clip)], made, extras=("pixel",), shard_frames=256
+    )
     return open_store(root / "store.zarr")
 
 
@@ -70,7 +72,9 @@ class TestVideo:
     ) -> None:
         write_video(tmp_path, pictures, LENGTH)
         write_crops(store, VideoFolder(tmp_path), tmp_path / "video.zarr", every)
-        write_crops(store, pictures_of(pictures, "{recording}/{frame:06d}.jpg"), tmp_path / "files.zarr", every)
+        write_crops(
+            store, pictures_of(pictures, "{recording}/{frame:06d}.jpg"), tmp_path / "files.zarr", every
+        )
         one, other = open_crops(tmp_path / "video.zarr"), open_crops(tmp_path / "files.zarr")
         assert len(one) == len(other) == 2 * len(range(0, LENGTH, every))
         assert one.to_frame()["frame_index"].tolist() == other.to_frame()["frame_index"].tolist()
@@ -95,7 +99,8 @@ class TestVideo:
         )
 
     @pytest.mark.parametrize(
-        ("content", "words"), [(None, "found no video take0.mp4"), (b"no video", "take0.mp4 that cannot be read")]
+        ("content", "words"),
+        [(None, "found no video take0.mp4"), (b"no video", "take0.mp4 that cannot be read")],
     )
     def test_videos_that_are_not_there_or_none(
         self, store: Store, tmp_path: Path, content: bytes | None, words: str

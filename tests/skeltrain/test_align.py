@@ -23,7 +23,7 @@ from skeltrain.data.sampler import EpochSampler, MicroBatch
 from skeltrain.distributed import DeviceError, World
 from skeltrain.engine import Outcome
 from skeltrain.features_store import write_features
-from skeltrain.gallery import Gallery, ImageQuery, PoseQuery, open_gallery, search
+from skeltrain.gallery import Gallery, PoseQuery, open_gallery, search
 from skeltrain.recipe import Log, Optim
 from skeltrain.recipe_file import RecipeError, load_recipe, read_recipe
 from skeltrain.run import embed_run, evaluate_run, run_recipe
@@ -164,13 +164,15 @@ class TestStages:
         assert any(key.startswith("model.decoder3d.") for key in three)
 
         found = evaluate_run(tmp_path / "all")
-        assert set(found) == {"alignment", "retrieval", "untrained", "poses"}
+        assert set(found) == {"alignment", "retrieval", "untrained", "pictures", "poses", "paths"}
         metrics = found["retrieval"].metrics
         directions = {key.split("/")[0] for key in metrics if "-" in key.split("/")[0]}
         assert len(directions) == 6
         assert metrics["chance/exact index at 1"] == 1 / 32
         assert metrics["pose2d-pose3d/apart/oracle mpjpe"] <= metrics["pose2d-pose3d/apart/mpjpe"]
-        assert {"image/mpjpe", "pose2d/pa-mpjpe 14", "pose3d/mpjpe by action"} <= set(found["poses"].metrics)
+        assert {"image/mpjpe", "pose2d of pixel/pa-mpjpe 14", "pose3d/mpjpe by action"} <= set(
+            found["poses"].metrics
+        )
         with np.load(RunFolder(tmp_path / "all").predictions("poses")) as kept:
             assert kept["image"].shape == kept["truth"].shape == (32, 17, 3)
             error = np.linalg.norm(kept["image"] - kept["truth"], axis=-1).mean()
@@ -346,8 +348,8 @@ class TestBadInput:
         for made, words in cases:
             with pytest.raises(SkelconvError, match=words):
                 build_align(made, Context(World(CPU)))
-        with pytest.raises(DeviceError, match="found 2 processes, expected one"):
-            build_align(recipe(poses), Context(World(CPU, 0, 2)))
+        with pytest.raises(DeviceError, match="found 9 processes for batches of 16"):
+            build_align(recipe(poses), Context(World(CPU, 0, 9)))
 
     def test_towers_of_another_size_or_layout(self, poses: Path, tmp_path: Path) -> None:
         fit(recipe(poses, optim=Optim(batch=32, epochs=1, warmup=0)), tmp_path / "run")

@@ -252,7 +252,7 @@ def embed(run: Path, store: str, out: Path, device: str | None, overwrite: bool)
     help="The person in the picture, pixels; all of it by default.",
 )
 @click.option(
-    "--by", metavar="MODALITY", help="Look for its pose3d or pose2d; 3D where the store has it, by default."
+    "--by", metavar="MODALITY", help="Look by its pose3d, pose2d or image; 3D where the store has it, by default."
 )
 @click.option(
     "--picture",
@@ -262,7 +262,9 @@ def embed(run: Path, store: str, out: Path, device: str | None, overwrite: bool)
     help="Size of the pictures of 2D poses in pixels; that of the training by default.",
 )
 @click.option("--k", default=10, show_default=True, help="How many to show.")
-@click.option("--out", type=click.Path(path_type=Path), help="HTML page of small skeletons and crops to write.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="HTML page of small skeletons and crops to write."
+)
 @click.option("--faiss", is_flag=True, help="Choose candidates by an index, kept beside GALLERY.")
 @click.option("--run", type=click.Path(path_type=Path), help="Run of the model; the gallery's by default.")
 def search(gallery: str, store: str | None, image: Path | None, out: Path | None, **options: Any) -> None:

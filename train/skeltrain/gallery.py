@@ -26,9 +26,10 @@ from skeltrain.data.pose_pairs import POSES, Pairs
 from skeltrain.features_store import FEATURE, SAMPLE
 from skeltrain.metrics.faiss_index import nearest_by_index
 from skeltrain.metrics.retrieval import retrieve
+from skeltrain.models.decoders import SOURCES
 from skeltrain.models.registry import load_model
 from skeltrain.run import use
-from skeltrain.tasks.align_use import embed_picture, embed_poses, open_queries, skeleton_of
+from skeltrain.tasks.align_use import embed_jpeg, embed_picture, embed_poses, open_queries, skeleton_of
 from skeltrain.tasks.registry import Log, Trained
 
 
@@ -96,8 +97,8 @@ class PoseQuery(NamedTuple):
         Name of a sequence of the store, and number of the frame in its recording; by default the first that
         has a pose.
     by
-        ``pose3d`` or ``pose2d``: what the query is embedded from; by default the former where the store has
-        it.
+        ``pose3d``, ``pose2d`` or, of a crop store, ``image``: what the query is embedded from; by default the
+        first where the store has it.
     picture
         Width and height of the pictures in pixels, for 2D poses of a sequence store; by default those of the
         training.
@@ -215,8 +216,8 @@ def search(
     SkelconvError
         The checkpoint, the store or the picture cannot be read.
     """
-    if isinstance(query, PoseQuery) and query.by is not None and query.by not in POSES:
-        raise UnknownNameError("way to embed a pose", query.by, POSES)
+    if isinstance(query, PoseQuery) and query.by is not None and query.by not in SOURCES:
+        raise UnknownNameError("way to embed a pose", query.by, SOURCES)
     with use(run if run is not None else gallery.checkpoint, [], log) as (_, _, trained):
         if trained.metadata.get("model") != gallery.model:
             raise GalleryError(
@@ -273,13 +274,18 @@ Shown = tuple[str, NDArray[np.floating[Any]] | None, bytes | None]
 
 
 def _of_pose(trained: Trained, query: PoseQuery) -> tuple[Tensor, Shown]:
-    kind, pairs = open_queries(trained, query.store, query.by, query.picture)
+    by_image = query.by == "image"
+    kind, pairs = open_queries(trained, query.store, None if by_image else query.by, query.picture)
     one = pick(pairs, query.store, query.row, query.frame)
-    model = load_model(trained.checkpoint).to(trained.world.device).eval()
     pose2d, pose3d = pairs.poses(one)
     pose = (pose3d if kind == "pose3d" else pose2d)[0].cpu().numpy()
     jpeg = None if pairs.crops is None else pairs.crops.jpeg(int(pairs.crop[one[0]]))
-    words = f"{query.row}, frame {int(pairs.frame[one[0]])}, by its {kind}"
+    words = f"{query.row}, frame {int(pairs.frame[one[0]])}, by its {query.by or kind}"
+    if by_image:
+        if jpeg is None:
+            raise GalleryError(f"{query.store}: found a store without pictures, expected a crop store to look by image")
+        return embed_jpeg(trained, jpeg), (words, pose, jpeg)
+    model = load_model(trained.checkpoint).to(trained.world.device).eval()
     return embed_poses(model, kind, pairs, one), (words, pose, jpeg)
 
 

@@ -38,8 +38,8 @@ def write_found(
     rows = [Row(_query(one, gallery), _cards(one, gallery, crops)) for one in found]
     page = Page(
         title or f"Nearest to {found[0].query[0]}",
-        f"{len(gallery.table):,} poses of {gallery.path.name}, by the cosine of their embeddings. Each pose is "
-        f"drawn as its camera saw it and from the side.{note}",
+        f"{len(gallery.table):,} poses of {gallery.path.name}, by the cosine of their embeddings. Each pose "
+        f"is drawn as its camera saw it and from the side.{note}",
         rows,
         tables,
     )

@@ -105,7 +105,8 @@ def _eigenvalue(a: Tensor, b: Tensor, c: Tensor, derivatives: bool) -> list[Tens
     if not derivatives:
         return [x.add_(1)]
     gap = cosine.square_().mul_(4).sub_(1)
-    # 3 x^2 - p, infinite where the eigenvalue is double; where all three are 0 a tiny one, times which 0 stays 0
+    # 3 x^2 - p, infinite where the eigenvalue is double; where all three are 0 a tiny one, times which 0
+    # stays 0
     slope = functional.threshold(gap, _DOUBLE, torch.inf).mul_(p.clamp_min_(_TINY))
     scale = slope.reciprocal_().mul_(2)
     # |2 v1 v2| <= 1 for the eigenvector v; rounding near a double eigenvalue must not break it
@@ -313,7 +314,8 @@ class _Triplet(torch.autograd.Function):
             one.reshape(-1).index_select(0, place.reshape(-1)).view(place.shape).double()
             for one, place in zip(between, places, strict=True)
         )
-        value, *slopes = _eigenvalue(*picked, True)
+        a, b, c = picked
+        value, *slopes = _eigenvalue(a, b, c, True)
         logits = value.to(dtype) / tau.to(dtype)
         if left_out is not None:
             logits = logits.masked_fill_(left_out, -torch.inf)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skelconv.extras import need
-from skeltrain.metrics.retrieval import Retrieved, RetrievalError, retrieve
-from skeltrain.tasks.registry import Log
+from skeltrain.metrics.retrieval import RetrievalError, Retrieved, retrieve
 
 LEAST_CLUSTERED = 10_000
 """Rows from which on the index is clustered; fewer are compared one and all, in 8 bits a number."""
@@ -50,6 +50,7 @@ def build_index(gallery: NDArray[np.floating[Any]]) -> Any:
         raise RetrievalError("found an empty gallery, expected at least one embedding")
     count, width = gallery.shape
     codes = faiss.ScalarQuantizer.QT_8bit
+    index: Any
     if count < LEAST_CLUSTERED:
         index = faiss.IndexScalarQuantizer(width, codes, faiss.METRIC_INNER_PRODUCT)
     else:
@@ -86,8 +87,8 @@ def retrieve_indexed(
     """
     if query.ndim != 2 or query.shape[1] != gallery.shape[1]:
         raise RetrievalError(
-            f"found queries of shape {tuple(query.shape)} and a gallery of width {gallery.shape[1]}, expected "
-            "one width. Both must come from one model"
+            f"found queries of shape {tuple(query.shape)} and a gallery of width {gallery.shape[1]}, "
+            "expected one width. Both must come from one model"
         )
     if not 1 <= k <= len(gallery):
         raise RetrievalError(f"found k = {k} and a gallery of {len(gallery)} rows, expected k from 1 to that")
@@ -107,9 +108,14 @@ def retrieve_indexed(
 
 
 def nearest_by_index(
-    query: Tensor, gallery: NDArray[np.floating[Any]], k: int, path: Path, log: Log = lambda line: None
+    query: Tensor,
+    gallery: NDArray[np.floating[Any]],
+    k: int,
+    path: Path,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Retrieved:
-    """`retrieve_indexed` with the index that is kept beside the gallery at ``path``, built when there is none.
+    """`retrieve_indexed` with the index that is kept beside the gallery at ``path``, built when there is
+    none.
 
     An index of other embeddings than the gallery's is built again.
 
@@ -123,7 +129,10 @@ def nearest_by_index(
 
     file = path.with_name(path.name + SUFFIX)
     about = file.with_name(file.name + ".json")
-    known = {"rows": len(gallery), "digest": hashlib.sha256(np.ascontiguousarray(gallery).tobytes()).hexdigest()}
+    known = {
+        "rows": len(gallery),
+        "digest": hashlib.sha256(np.ascontiguousarray(gallery).tobytes()).hexdigest(),
+    }
     if file.is_file() and about.is_file() and json.loads(about.read_text()) == known:
         index = faiss.read_index(str(file))
     else:

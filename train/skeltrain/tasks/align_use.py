@@ -101,20 +101,13 @@ def embed_picture(
     Raises
     ------
     ModelError
-        The model has no tower of pictures.
+        As `embed_jpeg`.
     DataError
         The picture cannot be read, or the box is empty or outside of it.
     MissingExtraError
         Pillow is not installed.
     """
-    model = load_model(trained.checkpoint).to(trained.world.device).eval()
-    tower = model.get_submodule("image") if getattr(model, "image", None) is not None else None
-    if tower is None:
-        raise ModelError(
-            f"{trained.path}: found a model without a tower of pictures, expected one of stage image or all"
-        )
     need("PIL", "view")
-    size = trained.metadata["recipe"]["data"]["image_size"]
     try:
         with open_picture(file) as picture:
             whole = np.array((0, 0, *picture.size) if box is None else box, np.float64)
@@ -123,9 +116,31 @@ def embed_picture(
             jpeg, _ = cut(picture, to_proportions(whole))
     except CropRefusedError as error:
         raise DataError(f"{file}: {error}") from error
-    image = decode(jpeg, (int(size[0]), int(size[1])))
-    batch = torch.from_numpy(image).permute(2, 0, 1)[None].to(trained.world.device)
-    return tower(batch).float(), jpeg
+    return embed_jpeg(trained, jpeg), jpeg
+
+
+@torch.no_grad()
+def embed_jpeg(trained: Trained, jpeg: bytes) -> Tensor:
+    """(1, D) embedding of a crop, a JPEG file.
+
+    Raises
+    ------
+    ModelError
+        The model has no tower of pictures.
+    DataError
+        The crop cannot be decoded.
+    """
+    model = load_model(trained.checkpoint).to(trained.world.device).eval()
+    tower = getattr(model, "image", None)
+    if tower is None:
+        raise ModelError(
+            f"{trained.path}: found a model without a tower of pictures, expected one of stage image or all"
+        )
+    rows, columns = trained.metadata["recipe"]["data"]["image_size"]
+    image = decode(jpeg, (int(rows), int(columns)))
+    batch = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(trained.world.device)
+    found: Tensor = tower(batch).float()
+    return found
 
 
 def camera_yaw(pose2d: NDArray[np.floating[Any]], pose3d: NDArray[np.floating[Any]]) -> float | None:
