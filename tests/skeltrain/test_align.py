@@ -437,8 +437,8 @@ class TestSearch:
             (replace(opened, model={"family": "align"}), {"row": "take1_b0"}, "with other settings than the"),
         ]
         for one, words, message in cases:
+            k = words.pop("k", 10)
             with pytest.raises(SkelconvError, match=message):
-                k = words.pop("k", 10)
                 search(one, PoseQuery(str(poses), **words), k)
         with pytest.raises(SkelconvError, match="found no embeddings of poses"):
             open_gallery(poses)

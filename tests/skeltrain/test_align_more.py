@@ -67,7 +67,11 @@ class TestMotion:
         window = torch.randn(2, 5, 4, 2)
         window[0, 1, 2] = torch.nan
         with torch.no_grad():
-            one, moved, still = tower(window), tower(3 * window + 7), tower(window[:, 2:3].expand(-1, 5, -1, -1))
+            one, moved, still = (
+                tower(window),
+                tower(3 * window + 7),
+                tower(window[:, 2:3].expand(-1, 5, -1, -1)),
+            )
         assert one.isfinite().all()
         torch.testing.assert_close(one, moved, atol=1e-5, rtol=1e-4)
         assert (one[1] - still[1]).abs().max() > 1e-3
@@ -86,9 +90,7 @@ class TestMotion:
         found = model(batch.image, batch.pose2d, batch.pose3d, batch.motion)
         assert list(found) == ["image", "pose2d", "pose3d", "motion"]
         tensors = list(found.values())
-        pairs = sum(
-            pair_infonce(x, y, 0.2) for n, x in enumerate(tensors) for y in tensors[n + 1 :]
-        )
+        pairs = sum(pair_infonce(x, y, 0.2) for n, x in enumerate(tensors) for y in tensors[n + 1 :])
         negatives = sample_negatives(6, 5, batch.micro.generator(4), modalities=4)  # type: ignore[arg-type]
         expected = pairs + 0.5 * gram_infonce(tensors, negatives, 0.2)
         terms = task(batch)
@@ -149,7 +151,9 @@ class TestJoints:
 
 class TestProcesses:
     def test_gradients_of_the_parts_add_up_to_those_of_the_whole(self) -> None:
-        """Each process has its frames' gradient alone; what the engine makes of them is that of one process."""
+        """Each process has its frames' gradient alone; what the engine makes of them is that of one
+        process.
+        """
         torch.manual_seed(0)
         batch = replace(_batch(7), image=None)
         models = AlignModel(17, 16, 1, 2, dropout=0.0, motion=MOTION.model_dump())
@@ -184,8 +188,22 @@ class TestProcesses:
         path = tmp_path / "recipe.yaml"
         path.write_text(to_yaml(made, "two"))
         fit(made, tmp_path / "one")
-        words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
-        words += [str(Path(sys.executable).with_name("skeltrain")), "train", str(path), "--out", str(tmp_path / "two")]
+        words = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            "--no-python",
+        ]
+        words += [
+            str(Path(sys.executable).with_name("skeltrain")),
+            "train",
+            str(path),
+            "--out",
+            str(tmp_path / "two"),
+        ]
         done = subprocess.run(
             words,
             env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -15,9 +15,9 @@ import zarr
 from PIL import Image
 
 from skelconv.crops import open_crops
+from skelconv.view.cards import skeleton_svg
 from skelformats.errors import SkelconvError
 from skelformats.skeleton import load_skeleton
-from skelconv.view.cards import skeleton_svg
 from skeltrain import features_store
 from skeltrain.cli import cli
 from skeltrain.features_store import write_features
@@ -29,7 +29,9 @@ from skeltrain.run import embed_run
 from tests.skeltrain.pair_stores import write_figures
 from tests.skeltrain.test_align import SMALL, fit, recipe
 
-needs_faiss = pytest.mark.skipif(find_spec("faiss") is None, reason="faiss-cpu is not installed (extra faiss)")
+needs_faiss = pytest.mark.skipif(
+    find_spec("faiss") is None, reason="faiss-cpu is not installed (extra faiss)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +71,15 @@ class TestStored:
         monkeypatch.setattr(features_store, "SHARD_SAMPLES", 6)
         features, trained = embed_run(open_gallery(gallery).checkpoint, str(crops), "cpu")
         write_features(tmp_path / "sharded.zarr", features, trained, "embed")
-        files = [f for f in (tmp_path / "sharded.zarr" / "feature").rglob("*") if f.is_file() and f.name != "zarr.json"]
+        files = [
+            f
+            for f in (tmp_path / "sharded.zarr" / "feature").rglob("*")
+            if f.is_file() and f.name != "zarr.json"
+        ]
         assert len(files) == 3
-        np.testing.assert_array_equal(open_gallery(tmp_path / "sharded.zarr").feature, open_gallery(gallery).feature)
+        np.testing.assert_array_equal(
+            open_gallery(tmp_path / "sharded.zarr").feature, open_gallery(gallery).feature
+        )
 
 
 class TestSearch:
@@ -102,13 +110,22 @@ class TestSearch:
     ) -> None:
         Image.fromarray(open_crops(crops).image(2)).save(tmp_path / "photo.jpg")
         out = tmp_path / "found.html"
-        words = ["search", str(gallery), "--image", str(tmp_path / "photo.jpg"), "--k", "3", "--out", str(out)]
+        words = [
+            "search",
+            str(gallery),
+            "--image",
+            str(tmp_path / "photo.jpg"),
+            "--k",
+            "3",
+            "--out",
+            str(out),
+        ]
         with pytest.raises(SystemExit) as done:
             cli.main(words)
         assert not done.value.code
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == 5
-        assert "1 searches, 3 poses" in lines[-1]
+        assert "1 search, 3 poses" in lines[-1]
         page = out.read_text()
         pictures = re.findall(r"data:image/jpeg;base64,([^\"]+)", page)
         assert len(pictures) == 4, "the query's and three that were found"
@@ -153,7 +170,12 @@ class TestDrawing:
             head = re.search(r'<circle cx="([\d.]+)" cy="([\d.]+)"', svg)
             assert head is not None
             assert float(head[2]) < 50 < 100
-            left = [m for m in re.findall(r'x1="([\d.]+)" y1="[\d.]+" x2="[\d.]+" y2="[\d.]+" stroke="#2f7de1"', svg)]
+            left = [
+                m
+                for m in re.findall(
+                    r'x1="([\d.]+)" y1="[\d.]+" x2="[\d.]+" y2="[\d.]+" stroke="#2f7de1"', svg
+                )
+            ]
             assert max(side * (float(x) - 50) for x in left[: len(left) // 2]) > 20
         pose[layout.index("left_wrist")] = np.nan
         assert "nan" not in skeleton_svg(pose, layout)
@@ -213,7 +235,7 @@ class TestFaiss:
         with pytest.raises(RetrievalError, match="row 1 of length 0"):
             build_index(np.array([[1, 0], [0, 0]], np.float16))
         index = build_index(np.eye(4, dtype=np.float16))
-        with pytest.raises(RetrievalError, match="of one width|one width"):
+        with pytest.raises(RetrievalError, match="expected one width"):
             retrieve_indexed(torch.ones(1, 3), np.eye(4, dtype=np.float16), 1, index)
         with pytest.raises(RetrievalError, match="k = 5 and a gallery of 4 rows"):
             retrieve_indexed(torch.ones(1, 4), np.eye(4, dtype=np.float16), 5, index)

@@ -2,7 +2,8 @@
 
     python -m skeltrain.align_report EVALUATED... --gallery gallery.zarr --store crops.zarr --out report.html
 
-EVALUATED are folders that ``skeltrain evaluate RUN --out EVALUATED`` wrote, of one recipe under several seeds.
+EVALUATED are folders that ``skeltrain evaluate RUN --out EVALUATED`` wrote, of one recipe under several
+seeds.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from skeltrain.gallery import Found, Gallery, PoseQuery, open_gallery, search
 from skeltrain.gallery_page import write_found
 
 FILE = click.Path(path_type=Path)
-SHOWN, QUERIES = 6, 4
+SHOWN, QUERIES = 5, 4
 
 
 class ReportError(SkelconvError):
@@ -75,7 +76,9 @@ LINES = (
         "retrieval/pose3d-image/paper/exact index at 1",
         True,
     ),
-    Line("3D pose decoded from the picture, MPJPE mm", "poses/chance mean pose/mpjpe", "", "poses/image/mpjpe"),
+    Line(
+        "3D pose decoded from the picture, MPJPE mm", "poses/chance mean pose/mpjpe", "", "poses/image/mpjpe"
+    ),
     Line("the same after Procrustes, mm", "poses/chance mean pose/pa-mpjpe", "", "poses/image/pa-mpjpe"),
     Line(
         "3D pose decoded from the true 2D pose, MPJPE mm",
@@ -110,12 +113,12 @@ def score_table(folders: Sequence[Path]) -> Table:
     oracle = np.mean([_one(metrics, ORACLE, at) for metrics, at in zip(found, folders, strict=True)])
     frames = int(_one(found[0], "retrieval/frames", folders[0]))
     return Table(
-        f"{frames:,} test frames, {len(found)} seeds",
+        f"{frames:,} test frames, {len(found)} seed{'s' if len(found) > 1 else ''}",
         ("", "chance", "untrained", "trained"),
         rows,
-        "Mean and standard deviation over seeds, each with its own first weights and order of frames. Chance: the "
-        "pose of another frame; for decoded poses the mean pose of the training frames. No search among other "
-        f"persons can come below {oracle:.0f} mm, the error of the nearest pose that is there.",
+        "Mean and standard deviation over seeds, each with its own first weights and order of frames. "
+        "Chance: the pose of another frame; for decoded poses the mean pose of the training frames. No "
+        f"search among other persons can come below {oracle:.0f} mm, the error of the nearest pose there is.",
     )
 
 
@@ -127,10 +130,12 @@ def searches(gallery: Gallery, store: str, queries: int = QUERIES) -> list[Found
     ReportError
         The gallery has no split.
     """
-    splits = [name for name in gallery.table if name.startswith("split_")]
+    splits = [name for name in map(str, gallery.table) if name.startswith("split_")]
     column = next((name for name in ("split_xsub", *splits) if name in gallery.table), None)
     if column is None:
-        raise ReportError(f"{gallery.path}: found no split, expected a gallery of training and of test frames")
+        raise ReportError(
+            f"{gallery.path}: found no split, expected a gallery of training and of test frames"
+        )
     parts = gallery.table[column].to_numpy(str)
     test = np.flatnonzero(parts == "test")
     if not len(test) or not (parts == "train").any():
@@ -158,15 +163,17 @@ def _metrics(folder: Path) -> dict[str, float]:
     try:
         found = orjson.loads(file.read_bytes())
     except (OSError, orjson.JSONDecodeError) as error:
-        raise ReportError(f"{file}: found no evaluation ({error}), expected what skeltrain evaluate writes") from error
+        raise ReportError(
+            f"{file}: found no evaluation ({error}), expected what skeltrain evaluate writes"
+        ) from error
     return {f"{name}/{key}": value for name, part in found.items() for key, value in part.items()}
 
 
 def _one(metrics: Mapping[str, float], key: str, folder: Path) -> float:
     if key not in metrics:
         raise ReportError(
-            f"{folder}: found no figure {key!r}, expected the evaluation of a run of stage all, with pictures, on a "
-            "store with a split and a frame rate"
+            f"{folder}: found no figure {key!r}, expected the evaluation of a run of stage all, with "
+            "pictures, on a store with a split and a frame rate"
         )
     return metrics[key]
 
@@ -188,7 +195,11 @@ def main(folders: tuple[Path, ...], gallery: str, store: str, out: Path) -> None
     widths = [max(len(row[n]) for row in (table.columns, *table.rows)) for n in range(len(table.columns))]
     click.echo(table.heading)
     for row in (table.columns, *table.rows):
-        click.echo("  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]))
+        click.echo(
+            "  ".join(
+                [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+            )
+        )
     opened = open_gallery(gallery)
     title = "Picture, 2D and 3D pose in one space"
     click.echo(write_found(out, opened, searches(opened, store), title, [table]))

@@ -252,7 +252,9 @@ def embed(run: Path, store: str, out: Path, device: str | None, overwrite: bool)
     help="The person in the picture, pixels; all of it by default.",
 )
 @click.option(
-    "--by", metavar="MODALITY", help="Look by its pose3d, pose2d or image; 3D where the store has it, by default."
+    "--by",
+    metavar="MODALITY",
+    help="Look by its pose3d, pose2d or image; 3D where the store has it, by default.",
 )
 @click.option(
     "--picture",

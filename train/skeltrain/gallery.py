@@ -283,7 +283,9 @@ def _of_pose(trained: Trained, query: PoseQuery) -> tuple[Tensor, Shown]:
     words = f"{query.row}, frame {int(pairs.frame[one[0]])}, by its {query.by or kind}"
     if by_image:
         if jpeg is None:
-            raise GalleryError(f"{query.store}: found a store without pictures, expected a crop store to look by image")
+            raise GalleryError(
+                f"{query.store}: found a store without pictures, expected a crop store to look by image"
+            )
         return embed_jpeg(trained, jpeg), (words, pose, jpeg)
     model = load_model(trained.checkpoint).to(trained.world.device).eval()
     return embed_poses(model, kind, pairs, one), (words, pose, jpeg)

@@ -44,7 +44,11 @@ def write_found(
         tables,
     )
     write_cards(out, page, found[0].skeleton)
-    return f"{out}: {len(rows)} searches, {sum(len(row.found) for row in rows)} poses{note}"
+    return f"{out}: {_count(len(rows), 'search', 'es')}, {sum(len(row.found) for row in rows)} poses{note}"
+
+
+def _count(number: int, word: str, more: str) -> str:
+    return f"{number} {word}{more if number != 1 else ''}"
 
 
 def _pictures(gallery: Gallery) -> tuple[CropStore | None, str]:
@@ -71,8 +75,9 @@ def _cards(found: Found, gallery: Gallery, crops: CropStore | None) -> list[Card
         row = found.table.iloc[place]
         lines = [f"cosine {row['cosine']:.4f}"]
         if "error" in found.table:
-            lines.append(f"{row['error']:.0f} mm from the query's pose")
-        lines += [f"{name} {row[name]}" for name in SAID if name in found.table and row[name] != ""]
+            lines.append(f"{row['error']:.0f} mm off the query")
+        said = [f"{name} {row[name]}" for name in SAID if name in found.table and row[name] != ""]
+        lines += [", ".join(said)] if said else []
         pose = None if poses is None else np.asarray(poses[place], np.float64)
         yaw = gallery.yaw or 0.0
         if pose is not None and pose.shape[1] == 3 and gallery.yaw is None:
