@@ -297,6 +297,7 @@ SIX = [
 ]
 
 
+@pytest.mark.slow
 def test_sixteen_frames_are_found_in_all_six_directions(tmp_path: Path) -> None:
     metrics = overfit(write_figures(tmp_path, 2, 8), tmp_path, (100, 60), 16, (64, 64))
     assert {name: metrics[name] for name in SIX} == dict.fromkeys(SIX, 1.0)
