@@ -64,10 +64,10 @@ demo-motion: setup  ## 3D pose from 2D on generated data: pretrained, fine-tuned
 # Picture, 2D and 3D pose in one space: three steps a seed, two seeds at once, a thread each. Interrupted, it goes on.
 ALIGN ?= full
 align_recordings := $(if $(filter short,$(ALIGN)),28,168)
-align_every := $(if $(filter short,$(ALIGN)),10,5)
+align_every := $(if $(filter short,$(ALIGN)),10,7)
 align_steps1 := $(if $(filter short,$(ALIGN)),40,1500)
-align_steps2 := $(if $(filter short,$(ALIGN)),6,260)
-align_steps3 := $(if $(filter short,$(ALIGN)),6,160)
+align_steps2 := $(if $(filter short,$(ALIGN)),6,220)
+align_steps3 := $(if $(filter short,$(ALIGN)),6,140)
 align_seeds := $(if $(filter short,$(ALIGN)),0,$(SEEDS))
 align := demo/align-$(ALIGN)
 align_train = OMP_NUM_THREADS=1 $(BIN)/skeltrain train unihpr_small_step$(1) --resume --set data.protocol=xsub \
