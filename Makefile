@@ -14,7 +14,7 @@ TEST_WORKERS ?= 2
 SCALE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-all demo-motion reproduce-small pretrain test test-slow fuzz attack lint format bench docs clean
+.PHONY: help setup demo demo-all demo-motion demo-align reproduce-small pretrain test test-slow fuzz attack lint format bench docs clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
@@ -65,6 +65,47 @@ demo-motion: setup  ## 3D pose from 2D on generated data: pretrained, fine-tuned
 
 reproduce-small: setup  ## the S2I paper's tables in small, on generated data: SCALE=1 of the epochs (half an hour, CPU)
 	$(BIN)/python -m tests.reproduce_small demo/small --scale $(SCALE)
+
+# Picture, 2D and 3D pose in one space: three steps a seed, two seeds at once, a thread each. Interrupted, it goes on.
+ALIGN ?= full
+align_recordings := $(if $(filter short,$(ALIGN)),28,168)
+align_every := $(if $(filter short,$(ALIGN)),10,7)
+align_steps1 := $(if $(filter short,$(ALIGN)),40,1500)
+align_steps2 := $(if $(filter short,$(ALIGN)),6,220)
+align_steps3 := $(if $(filter short,$(ALIGN)),6,140)
+align_seeds := $(if $(filter short,$(ALIGN)),0,$(SEEDS))
+align := demo/align-$(ALIGN)
+align_train = OMP_NUM_THREADS=1 $(BIN)/skeltrain train unihpr_small_step$(1) --resume --set data.protocol=xsub \
+  --set seed=$* --set optim.iterations=$(align_steps$(1)) --set epoch_steps=$(align_steps$(1))
+
+demo-align: setup  ## pictures and poses in one space on generated data: trained, searched, a page (minutes, CPU); ALIGN=short
+	$(MAKE) $(align)/crops.zarr
+	$(MAKE) --jobs 2 --output-sync=recurse $(align_seeds:%=$(align)/seed%/evaluated/evaluation.json)
+	$(BIN)/skeltrain embed $(align)/seed$(firstword $(align_seeds))/step3 $(align)/crops.zarr $(align)/gallery.zarr --overwrite
+	$(BIN)/python -m skeltrain.align_report $(align_seeds:%=$(align)/seed%/evaluated) \
+	  --gallery $(align)/gallery.zarr --store $(align)/crops.zarr --out $(align)/report.html
+
+$(align)/h36m.zarr:
+	$(BIN)/skelconv synth h36m $(align)/raw --recordings $(align_recordings) --frames 40 60 --workers 2 --overwrite --quiet
+	$(BIN)/skelconv ingest h36m $(align)/raw $@ --joints 17 --with pixel --quiet
+
+$(align)/crops.zarr: $(align)/h36m.zarr
+	$(BIN)/skelconv draw $< $(align)/pictures --size 1000 1002 --every $(align_every) --workers 2 --quiet
+	$(BIN)/skelconv crops $< $(align)/pictures $@ --every $(align_every) --workers 2 --quiet
+
+$(align)/seed%/step1/evaluation.json: $(align)/crops.zarr
+	$(call align_train,1) --store $(align)/h36m.zarr --set data.picture=[1000,1002] --out $(@D)
+
+$(align)/seed%/step2/evaluation.json: $(align)/seed%/step1/evaluation.json
+	$(call align_train,2) --store $(align)/crops.zarr --set init.weights=$(<D) --out $(@D)
+
+$(align)/seed%/step3/evaluation.json: $(align)/seed%/step2/evaluation.json
+	$(call align_train,3) --store $(align)/crops.zarr --set init.weights=$(<D) --out $(@D)
+
+$(align)/seed%/evaluated/evaluation.json: $(align)/seed%/step3/evaluation.json
+	OMP_NUM_THREADS=1 $(BIN)/skeltrain evaluate $(<D) --out $(@D) > /dev/null
+
+.SECONDARY: $(foreach step,1 2 3,$(align_seeds:%=$(align)/seed%/step$(step)/evaluation.json)) $(align)/h36m.zarr
 
 demo/ntu120.zarr: | setup
 	$(BIN)/skelconv synth ntu120 demo/raw --recordings 480 --seed 0 --workers 2 --overwrite

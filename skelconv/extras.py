@@ -17,7 +17,7 @@ class MissingExtraError(SkelconvError, ImportError):
 def need(package: str, extra: str) -> None:
     """Raise `MissingExtraError`, with the command that helps, unless ``package`` can be imported."""
     if find_spec(package) is None:
-        name = {"PIL": "pillow", "sklearn": "scikit-learn"}.get(package, package)
+        name = {"PIL": "pillow", "sklearn": "scikit-learn", "faiss": "faiss-cpu"}.get(package, package)
         raise MissingExtraError(f"this needs {name}, which is not installed. Run: {install_command(extra)}")
 
 

@@ -19,6 +19,7 @@ VERBS = {
     "merge": ("skelconv.cli.out", "Merge stores of one joint layout into one."),
     "export": ("skelconv.cli.out", "Write the files that other projects read."),
     "s2i": ("skelconv.cli.encode", "Encode skeletons as images."),
+    "draw": ("skelconv.cli.crops", "Draw the people of a store as pictures."),
     "crops": ("skelconv.cli.crops", "Cut people out of pictures."),
     "view": ("skelconv.cli.look", "A picture, animation or page of one recording."),
     "report": ("skelconv.cli.look", "One page about a store, its images and its runs."),

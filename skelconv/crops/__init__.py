@@ -2,6 +2,16 @@
 
 from skelconv.crops.frames import CropError, ImageFolder
 from skelconv.crops.read import CropStore, open_crops
+from skelconv.crops.video import VideoFolder, pictures_of
 from skelconv.crops.write import CropSummary, write_crops
 
-__all__ = ["CropError", "CropStore", "CropSummary", "ImageFolder", "open_crops", "write_crops"]
+__all__ = [
+    "CropError",
+    "CropStore",
+    "CropSummary",
+    "ImageFolder",
+    "VideoFolder",
+    "open_crops",
+    "pictures_of",
+    "write_crops",
+]

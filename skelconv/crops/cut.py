@@ -6,6 +6,8 @@ Pixels are counted from the picture's upper left corner, so the middle of the fi
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +44,41 @@ def crop_box(pixel: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     seen = np.asarray(pixel, np.float64)[np.isfinite(pixel).all(axis=1)]
     if not len(seen):
         raise CropRefusedError("found every joint missing, expected at least one to cut around")
-    low, high = seen.min(axis=0), seen.max(axis=0)
+    return to_proportions(np.concatenate([seen.min(axis=0), seen.max(axis=0)]), WIDENED)
+
+
+def to_proportions(box: NDArray[np.floating[Any]], widened: float = 1.0) -> NDArray[np.float64]:
+    """Grow a box (left, top, right, bottom) about its middle to a crop's proportions, then by a factor."""
+    low, high = np.asarray(box[:2], np.float64), np.asarray(box[2:], np.float64)
     aspect = CROP_WIDTH / CROP_HEIGHT
-    height = max(high[1] - low[1], (high[0] - low[0]) / aspect, _SMALLEST) * WIDENED
+    height = max(high[1] - low[1], (high[0] - low[0]) / aspect, _SMALLEST) * widened
     half = np.array([height * aspect, height]) / 2
     centre = (low + high) / 2
     return np.concatenate([centre - half, centre + half])
+
+
+def open_picture(file: Path) -> Any:
+    """Open a picture with pillow, whose pixels are read when they are cut; raises `CropRefusedError`."""
+    from PIL import Image
+
+    try:
+        with _readable(f"picture {file.name}"):
+            return Image.open(file)
+    except FileNotFoundError as error:
+        raise CropRefusedError(f"found no picture {file.name}, expected one for this frame") from error
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """Turn whatever pillow raises for a damaged file into `CropRefusedError`."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        raise CropRefusedError(f"found a {what} that cannot be read ({error})") from error
 
 
 def to_crop(pixel: NDArray[np.floating[Any]], box: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -56,26 +87,22 @@ def to_crop(pixel: NDArray[np.floating[Any]], box: NDArray[np.floating[Any]]) ->
     return (pixel - low) * (CROP_WIDTH, CROP_HEIGHT) / (high - low)
 
 
-def cut(file: Path, box: NDArray[np.float64]) -> tuple[bytes, tuple[int, int]]:
-    """Cut ``box`` out of a picture, black beyond its edges: JPEG bytes, and the picture's width and height.
+def cut(picture: Any, box: NDArray[np.float64]) -> tuple[bytes, tuple[int, int]]:
+    """Cut ``box`` out of a pillow image, black beyond its edges: JPEG bytes, and the image's width and
+    height.
 
     Raises
     ------
     CropRefusedError
-        No picture there, or not one that can be read, or the box lies outside of it.
+        The picture cannot be read, or the box lies outside of it.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
-    try:
-        with Image.open(file) as picture:
-            size = picture.size
-            _check_inside(box, size)
-            whole = (int(np.floor(box[0])), int(np.floor(box[1])), int(np.ceil(box[2])), int(np.ceil(box[3])))
-            part = picture.convert("RGB").crop(whole)
-    except FileNotFoundError as error:
-        raise CropRefusedError(f"found no picture {file.name}, expected one for this frame") from error
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise CropRefusedError(f"found a picture {file.name} that cannot be read ({error})") from error
+    size: tuple[int, int] = picture.size
+    _check_inside(box, size)
+    whole = (int(np.floor(box[0])), int(np.floor(box[1])), int(np.ceil(box[2])), int(np.ceil(box[3])))
+    with _readable("picture"):
+        part = picture.convert("RGB").crop(whole)
     inner = (box[0] - whole[0], box[1] - whole[1], box[2] - whole[0], box[3] - whole[1])
     crop = part.resize((CROP_WIDTH, CROP_HEIGHT), Image.Resampling.BILINEAR, box=inner)
     buffer = io.BytesIO()

@@ -1,19 +1,44 @@
-"""Where the picture of a frame lies."""
+"""Where the picture of a frame lies: a file each (`ImageFolder`), or a frame of a video
+(`skelconv.crops.video`).
+"""
 
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from skelconv.crops.cut import CropRefusedError
+from skelconv.crops.cut import CropRefusedError, open_picture
 from skelformats.errors import SkelconvError, UnknownNameError
 
 
 class CropError(SkelconvError):
     """A store whose people cannot be cut out as asked."""
+
+
+class Pictures(Protocol):
+    """Where the pictures of a store's recordings are."""
+
+    @property
+    def root(self) -> Path:
+        """Folder of them all."""
+
+    @property
+    def pattern(self) -> str:
+        """How files are called below it."""
+
+    def check(self, columns: Iterable[str]) -> None:
+        """Make sure that the folder is there and that these columns fill the pattern."""
+
+    def open(self, row: Mapping[str, Any]) -> Any:
+        """Return a context in which a sequence's frames are had by number (`Reader`)."""
+
+
+Reader = Callable[[int], Any]
+"""From a frame's number to its pillow image; raises `CropRefusedError` where there is none."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +65,12 @@ class ImageFolder:
         CropRefusedError
             The path, which holds text of the store, leaves the folder, or cannot be formatted so.
         """
-        try:
-            path = self.root / self.pattern.format(**{**row, "frame": frame})
-        except ValueError as error:
-            raise CropRefusedError(
-                f"found the pattern {self.pattern!r} ({error}), expected another"
-            ) from error
-        if not path.resolve().is_relative_to(self.root.resolve()):
-            raise CropRefusedError(f"found the path {path}, expected one below {self.root}")
-        return path
+        return place(self.root, self.pattern, {**row, "frame": frame})
+
+    @contextmanager
+    def open(self, row: Mapping[str, Any]) -> Iterator[Reader]:
+        """Give the pictures of a sequence by the frame's number."""
+        yield lambda frame: open_picture(self.file(row, frame))
 
     def check(self, columns: Iterable[str]) -> None:
         """Make sure that the folder is there and that these columns fill the pattern.
@@ -60,15 +82,30 @@ class ImageFolder:
         UnknownNameError
             The pattern names a column that is not there.
         """
-        if not self.root.is_dir():
-            raise CropError(f"{self.root}: found no folder, expected the pictures of the store's recordings")
-        known = (*sorted(columns), "frame")
-        try:
-            names = [name for _, name, _, _ in string.Formatter().parse(self.pattern) if name is not None]
-        except ValueError as error:
-            raise CropError(
-                f"found the pattern {self.pattern!r} ({error}), expected a path with names in braces"
-            ) from error
-        for name in names:
-            if name not in known:
-                raise UnknownNameError("column for the pattern", name, known)
+        check_pattern(self.root, self.pattern, (*sorted(columns), "frame"))
+
+
+def place(root: Path, pattern: str, values: Mapping[str, Any]) -> Path:
+    """Return the path that a pattern gives below a folder; raises `CropRefusedError` where it leaves it."""
+    try:
+        path = root / pattern.format(**values)
+    except ValueError as error:
+        raise CropRefusedError(f"found the pattern {pattern!r} ({error}), expected another") from error
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise CropRefusedError(f"found the path {path}, expected one below {root}")
+    return path
+
+
+def check_pattern(root: Path, pattern: str, known: tuple[str, ...]) -> None:
+    """Make sure that a folder is there and that names fill a pattern; raises as `ImageFolder.check`."""
+    if not root.is_dir():
+        raise CropError(f"{root}: found no folder, expected the pictures of the store's recordings")
+    try:
+        names = [name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None]
+    except ValueError as error:
+        raise CropError(
+            f"found the pattern {pattern!r} ({error}), expected a path with names in braces"
+        ) from error
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("column for the pattern", name, known)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from skelconv import __version__
 from skelconv.crops.cut import CROP_HEIGHT, CROP_WIDTH, JPEG_QUALITY, WIDENED, CropRefusedError, crop_box, cut
-from skelconv.crops.frames import CropError, ImageFolder
+from skelconv.crops.frames import CropError, Pictures
 from skelconv.crops.writer import CropJournalError, CropWriter, Note, Row
 from skelconv.extras import need
 from skelconv.store import schema
@@ -79,7 +79,7 @@ class _Plan:
     """What the bytes of the crops depend on, besides the pictures."""
 
     store: Path
-    images: ImageFolder
+    images: Pictures
     pixels: str
     every: int
 
@@ -115,7 +115,7 @@ class _Plan:
 
 def write_crops(
     store: Store,
-    frames: ImageFolder,
+    frames: Pictures,
     out: str | Path,
     every: int = 1,
     pixels: str | None = None,
@@ -125,15 +125,16 @@ def write_crops(
 ) -> CropSummary:
     """Cut every person of ``store`` out of the pictures, and publish the crops with their poses as ``out``.
 
-    A frame without a picture, a picture that cannot be read, a box outside its picture, and a pose with every
-    joint missing are set aside with the reason, in the summary and in the store's attributes.
+    A frame without a picture, a frame that a video lacks, a picture that cannot be read, a box outside its
+    picture, and a pose with every joint missing are set aside with the reason, in the summary and in the
+    store's attributes.
 
     Parameters
     ----------
     store
         An open sequence store on this machine.
     frames
-        Where the pictures are.
+        Where the pictures are: an `ImageFolder` or a `VideoFolder`.
     every
         Take every so many frames of a sequence: those of a video hardly differ.
     pixels
@@ -158,7 +159,7 @@ def write_crops(
     UnknownNameError
         The pattern names a column, or ``pixels`` an array, that the store lacks.
     MissingExtraError
-        Pillow is not installed.
+        Pillow, or for videos PyAV, is not installed.
     """
     need("PIL", "view")
     began = time.perf_counter()
@@ -255,15 +256,17 @@ def cut_block(plan: _Plan, sequence: int, positions: range) -> list[Cut]:
     pixel = store.read(low, high, plan.pixels)[:: plan.every]
     index = store.read(low, high, schema.FRAME_INDEX)[:: plan.every].tolist()
     cuts = []
-    for joints, frame in zip(pixel, index, strict=True):
-        try:
-            box = crop_box(joints)
-            jpeg, size = cut(plan.images.file(row, frame), box)
-        except CropRefusedError as error:
-            cuts.append(Cut(frame, problem=str(error)))
-        else:
-            left, top, right, bottom = box.tolist()
-            cuts.append(Cut(frame, jpeg, (left, top, right, bottom), size))
+    with plan.images.open(row) as picture_of:
+        for joints, frame in zip(pixel, index, strict=True):
+            try:
+                box = crop_box(joints)
+                with picture_of(frame) as picture:
+                    jpeg, size = cut(picture, box)
+            except CropRefusedError as error:
+                cuts.append(Cut(frame, problem=str(error)))
+            else:
+                left, top, right, bottom = box.tolist()
+                cuts.append(Cut(frame, jpeg, (left, top, right, bottom), size))
     return cuts
 
 

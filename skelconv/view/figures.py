@@ -207,11 +207,13 @@ def draw_figures(
             light[rows, columns][nearer] = shade[nearer]
             limb[rows, columns][nearer] = joint
             body[rows, columns][nearer] = number
-    sides = np.array([_side(name) for name in skeleton.names])
+    image = np.empty((height, width, 3), np.uint8)
+    image[:] = np.array(background, np.float64).round().clip(0, 255)
     there = limb >= 0
-    paint = np.array(colours, np.float64)[sides[np.where(there, limb, 0)]] * light[..., None]
-    image = np.where(there[..., None], paint, np.array(background, np.float64))
-    return Figures(np.round(image).clip(0, 255).astype(np.uint8), limb, body, depth.astype(np.float32))
+    sides = np.array([_side(name) for name in skeleton.names])
+    paint = np.array(colours, np.float64)[sides[limb[there]]] * light[there, None]
+    image[there] = np.round(paint).clip(0, 255)
+    return Figures(image, limb, body, depth.astype(np.float32))
 
 
 def limb_radius(outer: str) -> float:

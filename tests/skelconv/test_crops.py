@@ -13,7 +13,7 @@ from PIL import Image
 
 from skelconv.cli.main import cli
 from skelconv.crops import CropError, ImageFolder, open_crops, write, write_crops
-from skelconv.crops.cut import CROP_HEIGHT, CROP_WIDTH, CropRefusedError, crop_box, cut, to_crop
+from skelconv.crops.cut import CROP_HEIGHT, CROP_WIDTH, CropRefusedError, crop_box, cut, open_picture, to_crop
 from skelconv.crops.writer import CropJournalError
 from skelconv.ingest.executors import open_executor
 from skelconv.store.info import Provenance, StoreError
@@ -250,7 +250,8 @@ def test_a_dot_stands_in_the_crop_where_its_pixel_is_mapped_to(tmp_path: Path) -
     Image.fromarray(picture).save(tmp_path / "dot.png")
     # partly beyond the left and upper edge, at no whole pixel
     box = crop_box(np.array([[-20.3, -40.7], [260.2, 230.9]]))
-    jpeg, size = cut(tmp_path / "dot.png", box)
+    with open_picture(tmp_path / "dot.png") as picture:
+        jpeg, size = cut(picture, box)
     assert size == (400, 300)
     (tmp_path / "crop.jpg").write_bytes(jpeg)
     crop = np.asarray(Image.open(tmp_path / "crop.jpg")).astype(float).mean(axis=2)

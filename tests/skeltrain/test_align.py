@@ -23,7 +23,7 @@ from skeltrain.data.sampler import EpochSampler, MicroBatch
 from skeltrain.distributed import DeviceError, World
 from skeltrain.engine import Outcome
 from skeltrain.features_store import write_features
-from skeltrain.gallery import Gallery, open_gallery, search
+from skeltrain.gallery import Gallery, PoseQuery, open_gallery, search
 from skeltrain.recipe import Log, Optim
 from skeltrain.recipe_file import RecipeError, load_recipe, read_recipe
 from skeltrain.run import embed_run, evaluate_run, run_recipe
@@ -164,13 +164,15 @@ class TestStages:
         assert any(key.startswith("model.decoder3d.") for key in three)
 
         found = evaluate_run(tmp_path / "all")
-        assert set(found) == {"alignment", "retrieval", "untrained", "poses"}
+        assert set(found) == {"alignment", "retrieval", "untrained", "pictures", "poses", "paths"}
         metrics = found["retrieval"].metrics
         directions = {key.split("/")[0] for key in metrics if "-" in key.split("/")[0]}
         assert len(directions) == 6
         assert metrics["chance/exact index at 1"] == 1 / 32
         assert metrics["pose2d-pose3d/apart/oracle mpjpe"] <= metrics["pose2d-pose3d/apart/mpjpe"]
-        assert {"image/mpjpe", "pose2d/pa-mpjpe 14", "pose3d/mpjpe by action"} <= set(found["poses"].metrics)
+        assert {"image/mpjpe", "pose2d of pixel/pa-mpjpe 14", "pose3d/mpjpe by action"} <= set(
+            found["poses"].metrics
+        )
         with np.load(RunFolder(tmp_path / "all").predictions("poses")) as kept:
             assert kept["image"].shape == kept["truth"].shape == (32, 17, 3)
             error = np.linalg.norm(kept["image"] - kept["truth"], axis=-1).mean()
@@ -295,6 +297,7 @@ SIX = [
 ]
 
 
+@pytest.mark.slow
 def test_sixteen_frames_are_found_in_all_six_directions(tmp_path: Path) -> None:
     metrics = overfit(write_figures(tmp_path, 2, 8), tmp_path, (100, 60), 16, (64, 64))
     assert {name: metrics[name] for name in SIX} == dict.fromkeys(SIX, 1.0)
@@ -346,8 +349,8 @@ class TestBadInput:
         for made, words in cases:
             with pytest.raises(SkelconvError, match=words):
                 build_align(made, Context(World(CPU)))
-        with pytest.raises(DeviceError, match="found 2 processes, expected one"):
-            build_align(recipe(poses), Context(World(CPU, 0, 2)))
+        with pytest.raises(DeviceError, match="found 9 processes for batches of 16"):
+            build_align(recipe(poses), Context(World(CPU, 0, 9)))
 
     def test_towers_of_another_size_or_layout(self, poses: Path, tmp_path: Path) -> None:
         fit(recipe(poses, optim=Optim(batch=32, epochs=1, warmup=0)), tmp_path / "run")
@@ -409,7 +412,9 @@ class TestSearch:
         assert lines[1].split() == ["1", "1.0000", "take2_b0", "5"]
 
     def test_a_2d_pose_is_looked_for_among_3d_ones(self, gallery: Path, poses: Path) -> None:
-        found = search(open_gallery(gallery), str(poses), "take1_b0", None, 64, by="pose2d", picture=SIZE)
+        found = search(
+            open_gallery(gallery), PoseQuery(str(poses), "take1_b0", None, "pose2d", SIZE), 64
+        ).table
         assert len(found) == 64
         assert found["cosine"].is_monotonic_decreasing
         assert found["cosine"].iloc[0] < 1 - 1e-4
@@ -419,7 +424,7 @@ class TestSearch:
 
     def test_what_cannot_be_looked_for(self, gallery: Path, poses: Path, tmp_path: Path) -> None:
         opened = open_gallery(gallery)
-        narrow = replace(opened, feature=opened.feature[:, :16])
+        narrow = replace(opened, given={"feature": opened.feature[:, :16]})
         cases: list[tuple[Gallery, dict[str, Any], str]] = [
             (opened, {"row": "nobody"}, "no sequence with a pose named 'nobody'"),
             (
@@ -433,8 +438,9 @@ class TestSearch:
             (replace(opened, model={"family": "align"}), {"row": "take1_b0"}, "with other settings than the"),
         ]
         for one, words, message in cases:
+            k = words.pop("k", 10)
             with pytest.raises(SkelconvError, match=message):
-                search(one, str(poses), **words)
+                search(one, PoseQuery(str(poses), **words), k)
         with pytest.raises(SkelconvError, match="found no embeddings of poses"):
             open_gallery(poses)
 

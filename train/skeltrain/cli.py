@@ -242,11 +242,21 @@ def embed(run: Path, store: str, out: Path, device: str | None, overwrite: bool)
 
 @cli.command(short_help="Find the nearest poses of a gallery.")
 @click.argument("gallery")
-@click.option("--pose", "store", required=True, metavar="STORE", help="Store of the pose to look for.")
-@click.option("--row", required=True, metavar="NAME", help="Its sequence.")
+@click.option("--pose", "store", metavar="STORE", help="Store of the pose to look for, with --row.")
+@click.option("--row", metavar="NAME", help="Its sequence.")
 @click.option("--frame", type=int, help="Its frame in the recording; the first with a pose by default.")
+@click.option("--image", type=click.Path(path_type=Path), help="Picture of a person to look for.")
 @click.option(
-    "--by", metavar="MODALITY", help="Look for its pose3d or pose2d; 3D where the store has it, by default."
+    "--box",
+    nargs=4,
+    type=float,
+    metavar="LEFT TOP RIGHT BOTTOM",
+    help="The person in the picture, pixels; all of it by default.",
+)
+@click.option(
+    "--by",
+    metavar="MODALITY",
+    help="Look by its pose3d, pose2d or image; 3D where the store has it, by default.",
 )
 @click.option(
     "--picture",
@@ -256,9 +266,13 @@ def embed(run: Path, store: str, out: Path, device: str | None, overwrite: bool)
     help="Size of the pictures of 2D poses in pixels; that of the training by default.",
 )
 @click.option("--k", default=10, show_default=True, help="How many to show.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="HTML page of small skeletons and crops to write."
+)
+@click.option("--faiss", is_flag=True, help="Choose candidates by an index, kept beside GALLERY.")
 @click.option("--run", type=click.Path(path_type=Path), help="Run of the model; the gallery's by default.")
-def search(gallery: str, store: str, row: str, **options: Any) -> None:
-    """Find the poses of GALLERY nearest to one of a store, across modalities.
+def search(gallery: str, store: str | None, image: Path | None, out: Path | None, **options: Any) -> None:
+    """Find the poses of GALLERY nearest to one of a store, or to the person in a picture.
 
     GALLERY is what skeltrain embed wrote for a run of task align.
 
@@ -266,12 +280,27 @@ def search(gallery: str, store: str, row: str, **options: Any) -> None:
     Example:
         skeltrain embed runs/unihpr3 h36m.zarr gallery.zarr
         skeltrain search gallery.zarr --pose openpose.zarr --row video_b0 --frame 120
+        skeltrain search gallery.zarr --image photo.jpg --k 10 --out found.html
     """
+    row = options.pop("row")
+    if (store is None) == (image is None):
+        raise click.UsageError("give what to look for: --pose STORE with --row NAME, or --image FILE")
+    if store is not None and row is None:
+        raise click.UsageError("--pose needs the sequence to look for: add --row NAME")
     _need_extra()
-    from skeltrain.gallery import describe_found, open_gallery
+    from skeltrain.gallery import ImageQuery, PoseQuery, describe_found, open_gallery
     from skeltrain.gallery import search as find
 
-    click.echo(describe_found(find(open_gallery(gallery), store, row, log=_log, **options)))
+    pose = [options.pop(name) for name in ("frame", "by", "picture")]
+    box = options.pop("box")
+    query = PoseQuery(store, row, *pose) if store is not None else ImageQuery(image or Path(), box or None)
+    opened = open_gallery(gallery)
+    found = find(opened, query, log=_log, **options)
+    click.echo(describe_found(found.table))
+    if out is not None:
+        from skeltrain.gallery_page import write_found
+
+        click.echo(write_found(out, opened, [found]))
 
 
 @cli.command(short_help="Write what a model predicts for a store.")

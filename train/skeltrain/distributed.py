@@ -73,6 +73,19 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
+    def gather_rows(self, rows: Tensor) -> list[Tensor]:
+        """Return every process's rows (n, ...) to every process, in order; n may differ. No gradient."""
+        if self.size == 1:
+            return [rows]
+        counts = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(self.size)]
+        dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+        most = int(torch.stack(counts).max())
+        padded = rows.new_zeros(most, *rows.shape[1:])
+        padded[: len(rows)] = rows
+        found = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(found, padded)
+        return [one[: int(count)] for one, count in zip(found, counts, strict=True)]
+
     def wrap(self, task: nn.Module) -> nn.Module:
         """Let processes share the gradients of a task; a world of one trains the task itself."""
         if self.size == 1:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 
 from skelconv import __version__
 from skelconv.store import schema
@@ -15,15 +16,18 @@ from skeltrain.tasks.registry import Features, Trained
 
 SAMPLE, FEATURE = "sample", "feature"
 CHUNK_SAMPLES = 1024
+SHARD_SAMPLES = 65_536
+"""Samples in one file; fewer than this are not sharded."""
 
 
 def write_features(
     path: Path, features: Features, trained: Trained, command: str, overwrite: bool = False
 ) -> None:
-    """Write features (N, D) float32 and their table, under a name that only ever holds all of it.
+    """Write features (N, D) and their table, under a name that only ever holds all of it.
 
-    The group has the array ``feature`` (sample, component), each column of the table along ``sample``, and
-    the attribute ``skeltrain``: model, recipe and store that the features are of.
+    The group has the array ``feature`` (sample, component) in the features' dtype, their further arrays, each
+    column of the table along ``sample``, and the attribute ``skeltrain``: model, recipe and store that the
+    features are of.
 
     Raises
     ------
@@ -32,19 +36,10 @@ def write_features(
     """
     with prepare_partial(path, overwrite) as partial:
         group = zarr.open_group(str(partial.store), mode="w", zarr_format=3)
-        count, width = features.feature.shape
-        array = group.create_array(
-            name=FEATURE,
-            shape=(count, width),
-            chunks=(max(1, min(count, CHUNK_SAMPLES)), width),
-            dtype="float32",
-            compressors=schema.codecs(np.dtype("float32")),
-            fill_value=float("nan"),
-            dimension_names=(SAMPLE, "component"),
-            attributes={"long_name": "what the model makes of the sample"},
-        )
-        array[:] = features.feature
-        table = features.table.drop(columns=[FEATURE, SAMPLE], errors="ignore")
+        _write(group, FEATURE, features.feature, features.dtype, "what the model makes of the sample")
+        for name, values in features.arrays.items():
+            _write(group, name, values, "float32", f"{name} of the sample")
+        table = features.table.drop(columns=[FEATURE, SAMPLE, *features.arrays], errors="ignore")
         write_frame(group, table, SAMPLE, lambda name: f"{name}, as in the store")
         group.attrs["skeltrain"] = {
             "tool": f"skelconv {__version__}",
@@ -56,3 +51,21 @@ def write_features(
         }
         schema.consolidate(partial.store)
         partial.publish()
+
+
+def _write(group: zarr.Group, name: str, values: NDArray[np.float32], dtype: str, meaning: str) -> None:
+    count, *shape = values.shape
+    dimensions = (SAMPLE, "component") if len(shape) == 1 else (SAMPLE, "joint", f"axis{shape[-1]}")
+    array = group.create_array(
+        name=name,
+        shape=values.shape,
+        chunks=(max(1, min(count, CHUNK_SAMPLES)), *shape),
+        shards=(SHARD_SAMPLES, *shape) if count > CHUNK_SAMPLES else None,
+        dtype=dtype,
+        compressors=schema.codecs(np.dtype(dtype)),
+        fill_value=float("nan"),
+        dimension_names=dimensions,
+        attributes={"long_name": meaning},
+    )
+    for start in range(0, count, SHARD_SAMPLES):
+        array[start : start + SHARD_SAMPLES] = values[start : start + SHARD_SAMPLES].astype(dtype)

@@ -1,30 +1,36 @@
 """Looking for poses in a gallery: the embeddings that ``skeltrain embed`` wrote for a run of task ``align``.
 
-Legend: N rows of the gallery, D width.
+Legend: N rows of the gallery, D width, J joints.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 import zarr
 from numpy.typing import NDArray
+from torch import Tensor
 
 from skelconv.store.info import StoreError
 from skelconv.store.location import locate, read_metadata
 from skelformats.errors import SkelconvError, UnknownNameError
+from skelformats.skeleton import Skeleton
 from skeltrain.data.pose_pairs import POSES, Pairs
 from skeltrain.features_store import FEATURE, SAMPLE
+from skeltrain.metrics.faiss_index import nearest_by_index
 from skeltrain.metrics.retrieval import retrieve
+from skeltrain.models.decoders import SOURCES
 from skeltrain.models.registry import load_model
 from skeltrain.run import use
-from skeltrain.tasks.align_use import embed_poses, open_queries
-from skeltrain.tasks.registry import Log
+from skeltrain.tasks.align_use import embed_jpeg, embed_picture, embed_poses, open_queries, skeleton_of
+from skeltrain.tasks.registry import Log, Trained
 
 
 class GalleryError(SkelconvError):
@@ -37,8 +43,8 @@ class Gallery:
 
     Attributes
     ----------
-    feature
-        (N, D).
+    path
+        Where it lies.
     table
         N rows: sequence, frame_index, and the columns of the store.
     modality
@@ -47,17 +53,95 @@ class Gallery:
         The model that did.
     model
         Its family and settings.
+    yaw
+        Turn about +y after which its 3D poses are seen as their cameras saw them; None where that is not
+        known.
+    pictures
+        The crop store that the rows were embedded from, if it was one.
     """
 
-    feature: NDArray[np.float32]
+    path: Path
     table: pd.DataFrame
     modality: str
     checkpoint: Path
     model: Any
+    yaw: float | None = None
+    pictures: Path | None = None
+    given: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    @cached_property
+    def feature(self) -> NDArray[np.floating[Any]]:
+        """(N, D) float16, read when first asked for."""
+        return self.given[FEATURE] if FEATURE in self.given else np.asarray(self._group[FEATURE])
+
+    def rows(self, name: str, index: NDArray[np.int64]) -> NDArray[np.floating[Any]] | None:
+        """Return some rows of an array, such as ``pose3d`` (n, J, 3); None where the gallery has none."""
+        if name not in self._group:
+            return None
+        array: Any = self._group[name]
+        order = np.argsort(index, kind="stable")
+        found = np.asarray(array.get_orthogonal_selection((index[order],)))
+        return found[np.argsort(order, kind="stable")]
+
+    @cached_property
+    def _group(self) -> zarr.Group:
+        return zarr.open_group(str(self.path), mode="r")
+
+
+class PoseQuery(NamedTuple):
+    """A pose of a store to look for.
+
+    Attributes
+    ----------
+    row, frame
+        Name of a sequence of the store, and number of the frame in its recording; by default the first that
+        has a pose.
+    by
+        ``pose3d``, ``pose2d`` or, of a crop store, ``image``: what the query is embedded from; by default the
+        first where the store has it.
+    picture
+        Width and height of the pictures in pixels, for 2D poses of a sequence store; by default those of the
+        training.
+    """
+
+    store: str
+    row: str
+    frame: int | None = None
+    by: str | None = None
+    picture: tuple[int, int] | None = None
+
+
+class ImageQuery(NamedTuple):
+    """A picture to look for the pose of: a file, and the person's box in pixels, or None for all of it."""
+
+    file: Path
+    box: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is nearest to a query.
+
+    Attributes
+    ----------
+    table
+        k rows, the nearest first: ``cosine``, and the gallery's columns.
+    index
+        (k,) rows of the gallery.
+    skeleton
+        The layout of all poses.
+    query
+        The query's words, its pose (J, 3) or (J, 2) or None, and its picture as a JPEG file or None.
+    """
+
+    table: pd.DataFrame
+    index: NDArray[np.int64]
+    skeleton: Skeleton
+    query: tuple[str, NDArray[np.floating[Any]] | None, bytes | None]
 
 
 def open_gallery(path: str | Path) -> Gallery:
-    """Read a gallery.
+    """Open a gallery; its embeddings are read when they are searched.
 
     Raises
     ------
@@ -80,9 +164,14 @@ def open_gallery(path: str | Path) -> Gallery:
             for name, array in metadata.arrays.items()
             if array.get("dimension_names") == [SAMPLE]
         }
-        feature = np.asarray(group[FEATURE], np.float32)
         found = Gallery(
-            feature, pd.DataFrame(columns), known["modality"], Path(known["checkpoint"]), known["model"]
+            Path(path),
+            pd.DataFrame(columns),
+            known["modality"],
+            Path(known["checkpoint"]),
+            known["model"],
+            known.get("yaw"),
+            None if known.get("pictures") is None else Path(known["pictures"]),
         )
     except (KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
         raise StoreError(
@@ -96,64 +185,58 @@ def open_gallery(path: str | Path) -> Gallery:
 
 def search(
     gallery: Gallery,
-    store: str,
-    row: str,
-    frame: int | None = None,
+    query: PoseQuery | ImageQuery,
     k: int = 10,
     *,
-    by: str | None = None,
-    picture: tuple[int, int] | None = None,
     run: Path | None = None,
+    faiss: bool = False,
     log: Log = lambda line: None,
-) -> pd.DataFrame:
-    """Find the poses of a gallery that are nearest to one of a store, by the cosine of their embeddings.
+) -> Found:
+    """Find the poses of a gallery that are nearest to a query, by the cosine of their embeddings.
 
     Parameters
     ----------
-    row, frame
-        Name of a sequence of the store, and number of the frame in its recording; by default the first that
-        has a pose.
-    by
-        ``pose3d`` or ``pose2d``: what the query is embedded from; by default the former where the store has
-        it.
-    picture
-        Width and height of the pictures in pixels, for 2D poses of a sequence store; by default those of the
-        training.
     run
         Run or checkpoint of the model; by default the gallery's.
-
-    Returns
-    -------
-    DataFrame
-        k rows, the nearest first: ``cosine``, and the gallery's columns.
+    faiss
+        Choose candidates by an index (`skeltrain.metrics.faiss_index`), which is built when first asked for
+        and kept beside the gallery; they are ranked exactly all the same.
 
     Raises
     ------
     GalleryError
-        The gallery is of another model, or the store has no such frame with a pose.
+        The gallery is of another model, the store has no such frame with a pose, or the model no tower for
+        pictures.
     UnknownNameError
         The store has no such sequence, or there is no such way to embed.
     RetrievalError
         k is not from 1 to the number of the gallery's rows, or widths differ.
+    MissingExtraError
+        faiss or pillow is not installed.
     SkelconvError
-        The checkpoint or the store cannot be read.
+        The checkpoint, the store or the picture cannot be read.
     """
-    if by is not None and by not in POSES:
-        raise UnknownNameError("way to embed a pose", by, POSES)
+    if isinstance(query, PoseQuery) and query.by is not None and query.by not in SOURCES:
+        raise UnknownNameError("way to embed a pose", query.by, SOURCES)
     with use(run if run is not None else gallery.checkpoint, [], log) as (_, _, trained):
         if trained.metadata.get("model") != gallery.model:
             raise GalleryError(
                 f"{trained.path}: found a model with other settings than the gallery's, expected the one "
                 f"that made it, {gallery.checkpoint}"
             )
-        kind, pairs = open_queries(trained, store, by, picture)
-        one = pick(pairs, store, row, frame)
-        model = load_model(trained.checkpoint).to(trained.world.device).eval()
-        query = embed_poses(model, kind, pairs, one)
-        values, indices = retrieve(query, torch.from_numpy(gallery.feature), k)
-    table = gallery.table.iloc[indices[0].cpu().numpy()].reset_index(drop=True)
+        if isinstance(query, PoseQuery):
+            embedding, shown = _of_pose(trained, query)
+        else:
+            embedding, shown = _of_picture(trained, query)
+        if faiss:
+            values, indices = nearest_by_index(embedding.cpu(), gallery.feature, k, gallery.path, log)
+        else:
+            values, indices = retrieve(embedding, torch.from_numpy(gallery.feature), k)
+        skeleton = skeleton_of(trained.metadata, str(trained.path))
+    index = indices[0].cpu().numpy()
+    table = gallery.table.iloc[index].reset_index(drop=True)
     table.insert(0, "cosine", values[0].cpu().numpy())
-    return table
+    return Found(table, index, skeleton, shown)
 
 
 def pick(pairs: Pairs, store: str, row: str, frame: int | None) -> NDArray[np.int64]:
@@ -185,3 +268,29 @@ def describe_found(table: pd.DataFrame) -> str:
         )
     ]
     return "\n".join(lines)
+
+
+Shown = tuple[str, NDArray[np.floating[Any]] | None, bytes | None]
+
+
+def _of_pose(trained: Trained, query: PoseQuery) -> tuple[Tensor, Shown]:
+    by_image = query.by == "image"
+    kind, pairs = open_queries(trained, query.store, None if by_image else query.by, query.picture)
+    one = pick(pairs, query.store, query.row, query.frame)
+    pose2d, pose3d = pairs.poses(one)
+    pose = (pose3d if kind == "pose3d" else pose2d)[0].cpu().numpy()
+    jpeg = None if pairs.crops is None else pairs.crops.jpeg(int(pairs.crop[one[0]]))
+    words = f"{query.row}, frame {int(pairs.frame[one[0]])}, by its {query.by or kind}"
+    if by_image:
+        if jpeg is None:
+            raise GalleryError(
+                f"{query.store}: found a store without pictures, expected a crop store to look by image"
+            )
+        return embed_jpeg(trained, jpeg), (words, pose, jpeg)
+    model = load_model(trained.checkpoint).to(trained.world.device).eval()
+    return embed_poses(model, kind, pairs, one), (words, pose, jpeg)
+
+
+def _of_picture(trained: Trained, query: ImageQuery) -> tuple[Tensor, Shown]:
+    embedding, jpeg = embed_picture(trained, query.file, query.box)
+    return embedding, (query.file.name, None, jpeg)

@@ -77,23 +77,31 @@ class CropImages:
         return self._kept[places]
 
     def _decode(self, numbers: NDArray[np.int64]) -> Tensor:
-        from PIL import Image, UnidentifiedImageError
-
-        rows, columns = self._size
-        whole = np.empty((len(numbers), rows, columns, 3), np.uint8)
+        whole = np.empty((len(numbers), *self._size, 3), np.uint8)
         for place, number in enumerate(numbers.tolist()):
             try:
-                with Image.open(io.BytesIO(self._crops.jpeg(number))) as picture:
-                    image = picture.convert("RGB")
-            except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+                whole[place] = decode(self._crops.jpeg(number), self._size)
+            except DataError as error:
                 raise DataError(
                     f"{self._crops.path}: found crop {number} that cannot be decoded ({error}), expected a "
                     "JPEG file. The store is damaged; make it again with skelconv crops"
                 ) from error
-            if image.size != (columns, rows):
-                image = image.resize((columns, rows), Image.Resampling.BILINEAR)
-            whole[place] = np.asarray(image)
         return torch.from_numpy(whole).permute(0, 3, 1, 2).contiguous().to(self._device)
+
+
+def decode(jpeg: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 of a JPEG file, brought to ``size`` (H, W); raises `DataError`."""
+    from PIL import Image, UnidentifiedImageError
+
+    rows, columns = size
+    try:
+        with Image.open(io.BytesIO(jpeg)) as picture:
+            image = picture.convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise DataError(str(error)) from error
+    if image.size != (columns, rows):
+        image = image.resize((columns, rows), Image.Resampling.BILINEAR)
+    return np.asarray(image)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from skelconv.crops.writer import ATTRIBUTE
 from skelconv.store.info import StoreInfo
 from skelconv.store.location import locate, read_metadata
 from skelconv.store.schema import POSITION
-from skelconv.store.store import open_store
+from skelconv.store.store import Store, open_store
+from skelformats.errors import UnknownNameError
 from skelformats.skeleton import Skeleton, match_joints
 from skeltrain.data.frames import Frames
 from skeltrain.data.loader import DataError
@@ -66,6 +67,12 @@ class Pairs:
         The pictures, where there are any, and (N,) the number of each frame's crop.
     left_out
         Frames of the store that lack a pose.
+    pixels
+        Name of the array that the 2D joints are of: true ones, or a detector's.
+    every2d, row
+        2D poses (R, J, 2) of all frames of the store, and (N,) which of these are the N frames'.
+    edges
+        (N, 2) int64: the first of those rows that is of the frame's sequence, and the one after the last.
     """
 
     samples: SampleSet
@@ -76,6 +83,10 @@ class Pairs:
     crops: CropStore | None
     crop: NDArray[np.int64]
     left_out: int
+    pixels: str
+    every2d: Tensor
+    row: NDArray[np.int64]
+    edges: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -84,6 +95,15 @@ class Pairs:
         """Return the 2D and the 3D poses of frames on the device, (n, J, 2) and (n, J, 3)."""
         rows = self.samples.gather(index)
         return rows.extras["pose2d"], rows.position
+
+    def motion(self, index: NDArray[np.int64], length: int) -> Tensor:
+        """Return windows of 2D poses (n, T, J, 2) about frames: those that the store has of the sequence, the
+        first and the last repeated where it ends.
+        """
+        about = np.arange(length) - length // 2
+        first, stop = self.edges[index, :1], self.edges[index, 1:]
+        rows = np.clip(self.row[index][:, None] + about, first, stop - 1)
+        return self.every2d[torch.from_numpy(rows).to(self.every2d.device)]
 
 
 @dataclass(frozen=True)
@@ -98,6 +118,7 @@ class _Rows:
     info: StoreInfo
     identity: dict[str, Any]
     crops: CropStore | None
+    pixels: str
 
 
 def open_pairs(
@@ -107,6 +128,7 @@ def open_pairs(
     picture: tuple[int, int] | None = None,
     skeleton: Skeleton | None = None,
     need: Collection[str] = POSES,
+    pixels: str | None = None,
 ) -> Pairs:
     """Read the poses of a crop store, or of a sequence store with an array of pixels, onto a device.
 
@@ -120,6 +142,8 @@ def open_pairs(
         Layout to bring the joints to, by name; the store's own by default.
     need
         Which of ``pose2d`` and ``pose3d`` a frame must have; the other is NaN where it lacks.
+    pixels
+        Array of the joints in the picture, of a sequence store; found by default (`pixel_array`).
 
     Raises
     ------
@@ -135,7 +159,7 @@ def open_pairs(
             "STORE, or as data.store"
         )
     crops = ATTRIBUTE in read_metadata(locate(data.store)).attributes
-    rows = _of_crops(data.store, need) if crops else _of_sequences(data.store, picture, need)
+    rows = _of_crops(data.store, need, pixels) if crops else _of_sequences(data.store, picture, need, pixels)
     target = skeleton or rows.skeleton
     take = list(range(len(target))) if target == rows.skeleton else match_joints(rows.skeleton, target)
     root = target.parents.index(-1)
@@ -170,16 +194,23 @@ def open_pairs(
         classes=rows.info.classes,
         identity=rows.identity,
     )
-    sequence = pd.factorize(rows.table["sequence"])[0][kept].astype(np.int64)
+    number = pd.factorize(rows.table["sequence"])[0].astype(np.int64)
+    # the rows of a sequence stand together, in a store as among crops
+    edge = np.concatenate([[0], np.flatnonzero(np.diff(number)) + 1, [len(number)]])
+    stretch = np.searchsorted(edge, kept, side="right")
     return Pairs(
         samples,
-        sequence,
+        number[kept],
         frame[kept],
         root,
         rows.info.frame_rate,
         rows.crops,
         kept,
         int((due & ~there).sum()),
+        rows.pixels,
+        torch.from_numpy(pose2d.astype(np.float32)).to(device),
+        kept,
+        np.stack([edge[stretch - 1], edge[stretch]], axis=1).astype(np.int64),
     )
 
 
@@ -190,8 +221,14 @@ def has_3d(path: str | Path) -> bool:
     return bool(open_store(path).metadata(POSITION)["shape"][2] == 3)
 
 
-def _of_crops(path: str | Path, need: Collection[str]) -> _Rows:
+def _of_crops(path: str | Path, need: Collection[str], pixels: str | None) -> _Rows:
     crops = open_crops(path)
+    named = str(crops.attributes["pixels"])
+    if pixels is not None and pixels != named:
+        raise DataError(
+            f"{path}: found crops cut by {named}, expected {pixels}. Cut them by it (skelconv crops "
+            "--pixels), or leave data.pixels out"
+        )
     joints, count = len(crops.skeleton), len(crops)
     known = crops.arrays
     if "pose3d" in need and "position3d" not in known:
@@ -217,10 +254,13 @@ def _of_crops(path: str | Path, need: Collection[str]) -> _Rows:
         crops.source,
         identity,
         crops,
+        named,
     )
 
 
-def _of_sequences(path: str | Path, picture: tuple[int, int] | None, need: Collection[str]) -> _Rows:
+def _of_sequences(
+    path: str | Path, picture: tuple[int, int] | None, need: Collection[str], pixels: str | None
+) -> _Rows:
     store = open_store(path)
     joints, count = len(store.skeleton), store.frames
     flat = store.metadata(POSITION)["shape"][2] == 2
@@ -228,7 +268,8 @@ def _of_sequences(path: str | Path, picture: tuple[int, int] | None, need: Colle
         raise DataError(f"{path}: found poses of two axes, expected 3D poses with an array of pixels")
     named = POSITION if flat else next((name for name in PIXEL_ARRAYS if name in store.arrays), None)
     if "pose2d" in need:
-        named = pixel_array(store)
+        named = pixel_array(store, pixels)
+        _check_joints(store, named)
         if picture is None:
             raise DataError(
                 f"{path}: found a sequence store, which does not say how large its pictures are, expected "
@@ -251,7 +292,24 @@ def _of_sequences(path: str | Path, picture: tuple[int, int] | None, need: Colle
         store.info,
         identify(store),
         None,
+        named or "none",
     )
+
+
+def _check_joints(store: Store, pixels: str) -> None:
+    """Raise `DataError` unless an array of pixels has the joints of the store's layout, in their order."""
+    axis = store.metadata(pixels)["dimension_names"][1]
+    if axis == "joint":
+        return
+    try:
+        names = tuple(map(str, store.array(axis)))
+    except UnknownNameError:
+        names = ()
+    if names != store.skeleton.names:
+        raise DataError(
+            f"{store.path}: found {pixels} of other joints ({', '.join(names) or axis}) than the poses', "
+            f"expected those of {store.skeleton.name}"
+        )
 
 
 def _any_joint(pose: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -43,6 +43,8 @@ __all__ = [
 #: Relative gap of the largest eigenvalue to the next below which it counts as double, and has no gradient.
 _DOUBLE = 1e-12
 
+_TINY = 1e-300
+
 
 def largest_eigenvalue(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """Largest eigenvalue of the Gram matrix [[1, a, b], [a, 1, c], [b, c, 1]], in closed form.
@@ -103,8 +105,10 @@ def _eigenvalue(a: Tensor, b: Tensor, c: Tensor, derivatives: bool) -> list[Tens
     if not derivatives:
         return [x.add_(1)]
     gap = cosine.square_().mul_(4).sub_(1)
-    slope = p.mul_(gap)  # 3 x^2 - p
-    scale = (2 / slope).masked_fill_((gap < _DOUBLE) | (slope <= 0), 0.0)
+    # 3 x^2 - p, infinite where the eigenvalue is double; where all three are 0 a tiny one, times which 0
+    # stays 0
+    slope = functional.threshold(gap, _DOUBLE, torch.inf).mul_(p.clamp_min_(_TINY))
+    scale = slope.reciprocal_().mul_(2)
     # |2 v1 v2| <= 1 for the eigenvector v; rounding near a double eigenvalue must not break it
     grads = [
         (x * one).addcmul_(u, v).mul_(scale).clamp_(-1, 1) for one, u, v in ((a, b, c), (b, a, c), (c, a, b))
@@ -286,9 +290,56 @@ def _triplet(
 ) -> Tensor:
     """`triplet_infonce` of the (B, B) cosines image-2D, image-3D, 2D-3D."""
     chosen = _candidates(negatives, len(between[0]), 3)
-    i, j, k = chosen.unbind(-1)
-    value = largest_eigenvalue(between[0][i, j], between[1][i, k], between[2][j, k])
-    return _softmax_of_first(value / tau, _left_out(chosen, duplicates))
+    rows = chosen.unbind(-1)
+    places = [rows[m] * len(between[0]) + rows[n] for m, n in ((0, 1), (0, 2), (1, 2))]
+    out = _left_out(chosen, duplicates)
+    if not isinstance(tau, Tensor):
+        tau = torch.tensor(tau, dtype=torch.float64, device=between[0].device)
+    loss: Tensor = _Triplet.apply(*between, *places, tau, out)
+    return loss
+
+
+class _Triplet(torch.autograd.Function):
+    """The triplet term of three matrices of cosines (B, B) and the places (B, 1 + K) in them, in one pass.
+
+    The loss is one number, so its gradients are worked out with it and kept; autograd would walk through a
+    score of arrays of 1 + K numbers an anchor once more.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *given: Any) -> Tensor:
+        between, places, tau, left_out = given[:3], given[3:6], given[6], given[7]
+        dtype, shape = between[0].dtype, between[0].shape
+        picked = (
+            one.reshape(-1).index_select(0, place.reshape(-1)).view(place.shape).double()
+            for one, place in zip(between, places, strict=True)
+        )
+        a, b, c = picked
+        value, *slopes = _eigenvalue(a, b, c, True)
+        logits = value.to(dtype) / tau.to(dtype)
+        if left_out is not None:
+            logits = logits.masked_fill_(left_out, -torch.inf)
+        log_share = logits.log_softmax(dim=1)
+        loss = -log_share[:, 0].mean()
+        share = log_share.exp_()
+        share[:, 0] -= 1
+        share /= len(logits) * tau.to(dtype)
+        grads = [
+            torch.zeros(shape.numel(), dtype=dtype, device=tau.device)
+            .index_add_(0, place.reshape(-1), slope.to(dtype).mul_(share).view(-1))
+            .view(shape)
+            for place, slope in zip(places, slopes, strict=True)
+        ]
+        # minus infinity where a negative is left out: its share is 0
+        of_tau = -(logits.masked_fill(left_out, 0.0) if left_out is not None else logits).mul(share).sum()
+        ctx.save_for_backward(*grads, of_tau.to(tau.dtype))
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        *grads, of_tau = (grad * outer[0].to(grad.dtype) for grad in ctx.saved_tensors)
+        return (*grads, None, None, None, of_tau, None)
 
 
 def _softmax_of_first(logits: Tensor, left_out: Tensor | None) -> Tensor:
@@ -307,10 +358,10 @@ def _candidates(negatives: Tensor, batch: int, modalities: int) -> Tensor:
         )
     if negatives.shape[1] == 0:
         raise AlignmentError("found no negative for any anchor, expected at least one (K >= 1)")
-    if bool((negatives < 0).any() | (negatives >= batch).any()):
+    low, high = (int(end) for end in negatives.aminmax())
+    if low < 0 or high >= batch:
         raise AlignmentError(
-            f"found negatives from {int(negatives.min())} to {int(negatives.max())}, expected rows of the "
-            f"batch, 0 to {batch - 1}"
+            f"found negatives from {low} to {high}, expected rows of the batch, 0 to {batch - 1}"
         )
     anchors = torch.arange(batch, device=negatives.device)[:, None, None].expand(batch, 1, modalities)
     return torch.cat([anchors, negatives], dim=1)
@@ -345,7 +396,7 @@ def _unit(embeddings: Sequence[Tensor]) -> list[Tensor]:
         )
     double = any(embedding.dtype == torch.float64 for embedding in embeddings)
     wide = [embedding.double() if double else embedding.float() for embedding in embeddings]
-    lengths = [embedding.norm(dim=1, keepdim=True) for embedding in wide]
+    lengths = [embedding.detach().norm(dim=1, keepdim=True) for embedding in wide]
     good = torch.stack([(length > 0) & length.isfinite() for length in lengths])[..., 0]
     if not bool(good.all()):
         which, row = (~good).nonzero()[0].tolist()
@@ -353,4 +404,22 @@ def _unit(embeddings: Sequence[Tensor]) -> list[Tensor]:
             f"found an embedding of length {float(lengths[which][row]):g} (modality {which}, row {row} of "
             "the batch), expected a finite length above 0: such a vector has no direction to compare"
         )
-    return [embedding / length for embedding, length in zip(wide, lengths, strict=True)]
+    return [_Scaled.apply(embedding, length) for embedding, length in zip(wide, lengths, strict=True)]
+
+
+class _Scaled(torch.autograd.Function):
+    """x / |x| by rows; the gradient is what of it is across x, over |x|, in three passes instead of ten."""
+
+    @staticmethod
+    def forward(ctx: Any, *given: Tensor) -> Tensor:
+        x, length = given
+        unit = x / length
+        ctx.save_for_backward(unit, length)
+        return unit
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        unit, length = ctx.saved_tensors
+        along = (outer[0] * unit).sum(dim=1, keepdim=True)
+        return torch.addcmul(outer[0], unit, along, value=-1).div_(length), None

@@ -252,6 +252,7 @@ class DiffusionDecoder(Decoder):
         count: int,
         sampler: str = "euler_maruyama",
         generator: torch.Generator | None = None,
+        one_noise: bool = False,
     ) -> Tensor:
         """Draw ``count`` poses for each embedding: (S, B, J, C).
 
@@ -264,6 +265,8 @@ class DiffusionDecoder(Decoder):
             As in `skeltrain.models.subvp.sample`; ``mean`` draws no distribution.
         generator
             Of all noise; without one a new one from ``seed``, so that figures repeat.
+        one_noise
+            Begin every embedding of a hypothesis at the same noise, as the points of a path do.
 
         Raises
         ------
@@ -283,7 +286,9 @@ class DiffusionDecoder(Decoder):
             return found
 
         shape = (len(condition), self.joints * self.dims)
-        start = torch.randn(shape, generator=generator, device=generator.device).to(embedding.device)
+        rows = (count, 1, shape[1]) if one_noise else (count, len(embedding), shape[1])
+        start = torch.randn(rows, generator=generator, device=generator.device).to(embedding.device)
+        start = start.expand(count, len(embedding), shape[1]).reshape(shape)
         drawn = sample(score, start, sampler, self.steps, generator) / self.scale
         return drawn.view(count, len(embedding), self.joints, self.dims)
 

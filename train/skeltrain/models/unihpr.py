@@ -1,4 +1,5 @@
-"""The model of UniHPR (arXiv 2510.19078): a tower for each of picture, 2D and 3D pose, and the decoders.
+"""The model of UniHPR (arXiv 2510.19078): a tower for each of picture, 2D and 3D pose, and the decoders;
+beyond the paper, a tower of motion.
 
 Legend: B frames, J joints, D width of the common space.
 """
@@ -15,10 +16,14 @@ from torch import Tensor, nn
 from skelformats.errors import UnknownNameError
 from skeltrain.models.decoders import Decoder, DiffusionDecoder, MLPDecoder, TransformerDecoder
 from skeltrain.models.image_encoder import ImageEncoder
+from skeltrain.models.motion_encoder import MotionEncoder
 from skeltrain.models.pose_encoder import PoseEncoder
 from skeltrain.models.registry import Family
 
 MODALITIES = ("image", "pose2d", "pose3d")
+
+MOTION = "motion"
+"""A fourth: the window of 2D poses about the frame."""
 
 BOX_MARGIN = 1.25
 """A 2D pose is decoded within its box made so many times as large, as `PoseEncoder` reads it."""
@@ -28,7 +33,8 @@ SCALES = {2: 10.0, 3: 15.0}
 
 
 class AlignModel(nn.Module):
-    """Towers ``pose2d`` and ``pose3d``; ``image``, ``decoder2d`` and ``decoder3d`` where there are any.
+    """Towers ``pose2d`` and ``pose3d``; ``image``, ``motion``, ``decoder2d`` and ``decoder3d`` where there
+    are any.
 
     Parameters
     ----------
@@ -44,6 +50,8 @@ class AlignModel(nn.Module):
         Name in `DECODERS`, or None for none.
     hidden
         Width of the decoder's blocks; of no meaning for a transformer.
+    motion
+        Settings of a `MotionEncoder` besides joints and width, or None for no tower of windows.
 
     Raises
     ------
@@ -64,6 +72,7 @@ class AlignModel(nn.Module):
         pool_grid: tuple[int, int] = (1, 1),
         decoder: str | None = None,
         hidden: int = 1024,
+        motion: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.joints = joints
@@ -71,16 +80,21 @@ class AlignModel(nn.Module):
         self.pose2d = PoseEncoder(joints, 2, width, depth, heads, mlp_ratio, dropout)
         self.pose3d = PoseEncoder(joints, 3, width, depth, heads, mlp_ratio, dropout)
         self.image = None if image is None else ImageEncoder(image, width, pool_grid=pool_grid)
+        self.motion = None if motion is None else MotionEncoder(joints, width, **motion)
         self.decoder2d = None if decoder is None else build_decoder(decoder, joints, 2, width, hidden)
         self.decoder3d = None if decoder is None else build_decoder(decoder, joints, 3, width, hidden)
 
     def forward(
-        self, image: Tensor | None, pose2d: Tensor | None, pose3d: Tensor | None
+        self,
+        image: Tensor | None,
+        pose2d: Tensor | None,
+        pose3d: Tensor | None,
+        motion: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Return the embedding (B, D), un-normalised, of each modality that is given and has a tower."""
-        given = {"image": image, "pose2d": pose2d, "pose3d": pose3d}
+        given = {"image": image, "pose2d": pose2d, "pose3d": pose3d, MOTION: motion}
         found = {}
-        for name in MODALITIES:
+        for name in (*MODALITIES, MOTION):
             tower, value = getattr(self, name), given[name]
             if tower is not None and value is not None:
                 found[name] = tower(value)

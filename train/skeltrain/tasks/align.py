@@ -2,162 +2,37 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from skelformats.skeleton import Skeleton, load_skeleton
 from skeltrain.checkpoint import CheckpointError, find_checkpoint, load_checkpoint, seed_everything, versions
 from skeltrain.data.crop_images import AheadLoader, CropImages
 from skeltrain.data.loader import DataError, Loader, Repeated, SampleLoader
-from skeltrain.data.pair_batches import AlignBatch, PairCollator
+from skeltrain.data.pair_batches import PairCollator
 from skeltrain.data.pose_pairs import Pairs, open_pairs
-from skeltrain.data.sampler import EpochSampler, Purpose
+from skeltrain.data.sampler import EpochSampler
 from skeltrain.distributed import DeviceError, describe_device
 from skeltrain.engine import Job, build_optimizer
-from skeltrain.losses.alignment import (
-    near_in_time,
-    near_poses,
-    pair_infonce,
-    sample_negatives,
-    triplet_infonce,
-)
-from skeltrain.losses.temperature import Temperature
-from skeltrain.models.decoders import SOURCES
 from skeltrain.models.errors import ModelError
 from skeltrain.models.image_encoder import ImageEncoder
 from skeltrain.models.registry import build, describe, load_model
-from skeltrain.models.unihpr import MODALITIES, AlignModel, in_box
+from skeltrain.models.unihpr import MODALITIES, MOTION, AlignModel
 from skeltrain.recipe_file import to_plain
 from skeltrain.run_folder import RunError
 from skeltrain.sections import StoreData
 from skeltrain.tasks.align_evaluation import evaluators
-from skeltrain.tasks.align_recipe import AlignRecipe, Contrast
+from skeltrain.tasks.align_recipe import AlignRecipe
+from skeltrain.tasks.align_task import AlignTask
 from skeltrain.tasks.align_use import embed_frames, skeleton_of
 from skeltrain.tasks.registry import Context, Task
 
-PARTS = ("pose2d", "pose3d", "image", "decoder2d", "decoder3d")
+PARTS = ("pose2d", "pose3d", "image", "motion", "decoder2d", "decoder3d")
 """Of a model: what an earlier stage may hand on."""
-
-
-class AlignTask(nn.Module):
-    """The losses of a stage: ``forward(batch)`` gives ``loss``, and what it is made of.
-
-    In the stage ``image`` the towers of poses are frozen: they stay in evaluation mode, without gradients,
-    and the pair of 2D and 3D, which has no tower to teach and would still move the temperature, is left out.
-    """
-
-    def __init__(self, model: AlignModel, stage: str, loss: Contrast) -> None:
-        super().__init__()
-        self.model = model
-        self.stage = stage
-        self.settings = loss
-        self.tau = Temperature(loss.tau, loss.tau_low, loss.tau_high)
-        own = model.image is not None and not loss.share_tau
-        self.tau_triplet = Temperature(loss.tau, loss.tau_low, loss.tau_high) if own else self.tau
-        if stage == "image":
-            for tower in self.frozen():
-                tower.requires_grad_(False)
-
-    def frozen(self) -> list[nn.Module]:
-        """Return the towers that do not learn in this stage."""
-        return [self.model.pose2d, self.model.pose3d] if self.stage == "image" else []
-
-    def train(self, mode: bool = True) -> AlignTask:
-        """Set the mode of all but the frozen towers, whose dropout stays off."""
-        super().train(mode)
-        for tower in self.frozen():
-            tower.eval()
-        return self
-
-    def clamp(self) -> None:
-        """Put the temperatures back within their bounds."""
-        self.tau.clamp()
-        self.tau_triplet.clamp()
-
-    def forward(self, batch: AlignBatch) -> dict[str, Tensor]:
-        """Return ``loss`` with ``pairs``, ``triplet`` and ``decode``, matched cosines, and the temperature.
-
-        Raises
-        ------
-        AlignmentError, ModelError
-            A batch of one, or a frame that has no joint.
-        """
-        settings = self.settings
-        found = self._embed(batch)
-        near = self._near(batch)
-        learning = [name for name in found if self.stage != "image" or name == "image"]
-        pairs = [
-            (one, other)
-            for one, other in itertools.combinations(found, 2)
-            if one in learning or other in learning
-        ]
-        tau = self.tau()
-        terms = {"pairs": torch.stack([pair_infonce(found[m], found[n], tau, near) for m, n in pairs]).sum()}
-        if len(found) == len(MODALITIES):
-            count = len(batch.index)
-            generator = batch.micro.generator(Purpose.PAIR)
-            negatives = sample_negatives(count, count - 1, generator, settings.negatives)
-            chosen = negatives.to(batch.index.device)
-            image, pose2d, pose3d = (found[name] for name in MODALITIES)
-            terms["triplet"] = triplet_infonce(image, pose2d, pose3d, chosen, self.tau_triplet(), near)
-        loss = terms["pairs"] + settings.alpha * terms.get("triplet", 0.0)
-        if self.model.decoder3d is not None:
-            decoded = self._decode(found, batch)
-            if decoded is not None:
-                terms["decode"] = decoded
-                loss = loss + settings.decode * decoded
-        with torch.no_grad():
-            for one, other in itertools.combinations(found, 2):
-                cosine = nn.functional.cosine_similarity(found[one].float(), found[other].float())
-                terms[f"cosine {one}-{other}"] = cosine.mean()
-        return {"loss": loss, **terms, "tau": tau.detach()}
-
-    def _embed(self, batch: AlignBatch) -> dict[str, Tensor]:
-        if not self.frozen():
-            found: dict[str, Tensor] = self.model(batch.image, batch.pose2d, batch.pose3d)
-            return found
-        with torch.no_grad():
-            poses = self.model(None, batch.pose2d, batch.pose3d)
-        return {**self.model(batch.image, None, None), **poses}
-
-    def _near(self, batch: AlignBatch) -> Tensor | None:
-        settings = self.settings
-        near = None
-        if settings.near_frames is not None:
-            near = near_in_time(batch.sequence, batch.frame, settings.near_frames)
-        if settings.near_poses is not None:
-            close = near_poses(batch.pose3d, settings.near_poses)
-            near = close if near is None else near | close
-        return near
-
-    def _decode(self, found: Mapping[str, Tensor], batch: AlignBatch) -> Tensor | None:
-        """Sum of the losses of both decoders over all sources, of frames that lack no joint."""
-        total = None
-        for decoder, pose in (
-            (self.model.decoder2d, in_box(batch.pose2d)),
-            (self.model.decoder3d, batch.pose3d),
-        ):
-            assert decoder is not None
-            whole = pose.isfinite().all(dim=(1, 2))
-            count = int(whole.sum())
-            # one alone cannot be normalised over the batch
-            if count < 2:
-                continue
-            embedding = torch.cat([found[name][whole] for name in found])
-            numbers = [torch.full((count,), SOURCES.index(name), device=pose.device) for name in found]
-            part = decoder.loss(embedding, torch.cat(numbers), pose[whole].repeat(len(found), 1, 1))
-            total = part if total is None else total + part
-        return total
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile the model alone: negatives are drawn outside."""
-        self.model.compile(*args, **kwargs)
 
 
 def build_align(recipe: AlignRecipe, context: Context) -> Job:
@@ -166,17 +41,17 @@ def build_align(recipe: AlignRecipe, context: Context) -> Job:
     Raises
     ------
     DeviceError
-        Several processes: each would compare its own frames alone.
+        More processes than half of the frames of a batch.
     DataError
         The store has no pictures, or no two frames to train on.
     CheckpointError, ModelError
         The earlier stage's checkpoint is missing, or of other settings.
     """
     world, optim = context.world, recipe.optim
-    if world.size > 1:
+    if optim.batch < 2 * world.size:
         raise DeviceError(
-            f"found {world.size} processes, expected one for task align: the frames of a step are compared "
-            "with each other. Start it without torchrun"
+            f"found {world.size} processes for batches of {optim.batch}, expected at least two frames each. "
+            "Start fewer, or raise optim.batch"
         )
     seed_everything(recipe.seed)
     pairs = _open(recipe, context)
@@ -186,7 +61,11 @@ def build_align(recipe: AlignRecipe, context: Context) -> Job:
     assert isinstance(model, AlignModel)
     if context.checkpoint is None:
         _initialise(model, recipe, skeleton, context)
-    task = AlignTask(model, recipe.stage, recipe.loss).to(world.device)
+    if world.size > 1 and world.device.type == "cuda":
+        # pictures are normalised over the frames of all processes; there is no such layer for the CPU
+        convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
+        model = convert(model)
+    task = AlignTask(model, recipe.stage, recipe.loss, world).to(world.device)
     train = pairs.samples.part(recipe.data.protocol, recipe.data.train)
     if len(train) < 2:
         raise DataError(f"{recipe.data.store}: found one training frame, expected at least two to compare")
@@ -196,8 +75,11 @@ def build_align(recipe: AlignRecipe, context: Context) -> Job:
     )
     images = open_pictures(recipe, pairs)
     seed_everything(recipe.seed)
-    sampler = EpochSampler(train, optim.batch, seed=recipe.seed, drop_last=optim.drop_last)
-    collate = PairCollator(pairs, images, recipe.augment.flip, recipe.augment.noise2d)
+    sampler = EpochSampler(
+        train, optim.batch, 1, recipe.seed, world.rank, world.size, drop_last=optim.drop_last
+    )
+    length = None if recipe.model.motion is None else recipe.model.motion.length
+    collate = PairCollator(pairs, images, recipe.augment.flip, recipe.augment.noise2d, length)
     loader: Loader = SampleLoader(sampler, collate)
     if images is not None and not recipe.data.keep:
         loader = AheadLoader(sampler, collate, recipe.data.workers)
@@ -234,6 +116,7 @@ def model_config(recipe: AlignRecipe, joints: int) -> dict[str, Any]:
         "pool_grid": list(towers.pool_grid),
         "image": towers.image if recipe.sees else None,
         "decoder": towers.decoder if recipe.stage == "all" else None,
+        **({} if towers.motion is None else {"motion": towers.motion.model_dump()}),
     }
 
 
@@ -258,11 +141,21 @@ def _open(recipe: AlignRecipe, context: Context) -> Pairs:
     known = context.checkpoint["metadata"] if context.checkpoint is not None else None
     if known is not None:
         skeleton = skeleton_of(known, "the checkpoint of the run")
-    pairs = open_pairs(StoreData(store=data.store), context.world.device, data.every, data.picture, skeleton)
+    pairs = open_pairs(
+        StoreData(store=data.store),
+        context.world.device,
+        data.every,
+        data.picture,
+        skeleton,
+        pixels=data.pixels,
+    )
     if known is not None and context.same_data:
         check_identity(known["data"], pairs.samples.identity)
     identity = pairs.samples.identity
-    context.log(f"data: {len(pairs)} frames of {identity['dataset']} ({pairs.samples.skeleton.name})")
+    context.log(
+        f"data: {len(pairs)} frames of {identity['dataset']} ({pairs.samples.skeleton.name}), 2D joints: "
+        f"{pairs.pixels}"
+    )
     if pairs.left_out:
         context.log(f"left out: {pairs.left_out} frames without a 2D joint, or without the root in 3D")
     context.log(f"device: {describe_device(context.world.device)['device']}")
@@ -346,7 +239,7 @@ def _optimizer(task: AlignTask, recipe: AlignRecipe) -> Optimizer:
     part = recipe.loss.encoder_lr
     if recipe.stage != "all" or part == 1:
         return optimizer
-    towers = [getattr(task.model, name) for name in MODALITIES]
+    towers = [getattr(task.model, name) for name in (*MODALITIES, MOTION)]
     slow = {id(p) for tower in towers if tower is not None for p in tower.parameters()}
     for group in list(optimizer.param_groups):
         chosen = [p for p in group["params"] if id(p) in slow]

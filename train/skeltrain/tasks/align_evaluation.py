@@ -1,4 +1,5 @@
-"""How an alignment is evaluated: diagnostics while training, retrieval in every direction, poses decoded.
+"""How an alignment is evaluated: diagnostics while training, retrieval in every direction, of pictures, poses
+decoded, and the way between two poses.
 
 Poses are in millimetres, relative to the root. Frames that lack a joint in 3D are left out of retrieval and
 decoding; the metric ``frames`` counts those that are not.
@@ -25,10 +26,10 @@ from skeltrain.data.pose_pairs import Pairs
 from skeltrain.data.sampler import MicroBatch
 from skeltrain.distributed import autocast
 from skeltrain.engine import Evaluation, Evaluator
-from skeltrain.metrics.alignment import alignment_diagnostics, best_of_s
+from skeltrain.metrics.alignment import alignment_diagnostics, best_of_s, interpolation_measures, slerp
 from skeltrain.metrics.pose import JOINTS_14, mpjpe, p_mpjpe, root_relative
 from skeltrain.metrics.retrieval import Embedded, evaluate_retrieval, recall, retrieve
-from skeltrain.models.decoders import DiffusionDecoder
+from skeltrain.models.decoders import SOURCES, DiffusionDecoder
 from skeltrain.models.registry import build
 from skeltrain.models.unihpr import AlignModel
 from skeltrain.tasks.align_recipe import AlignRecipe
@@ -49,7 +50,7 @@ def evaluators(
     device: torch.device,
 ) -> list[Evaluator]:
     """Return the evaluations of a stage: ``alignment`` between epochs; when asked for ``retrieval``, the same
-    by untrained towers, and ``poses`` where there are decoders.
+    by untrained towers, ``pictures`` where there are any, ``poses`` and ``paths`` where there are decoders.
     """
     source = Source(recipe, pairs, images, device)
 
@@ -64,8 +65,14 @@ def evaluators(
         Evaluator("retrieval", lambda module: retrieval(source, module.get_submodule("model")), False),
         Evaluator("untrained", untrained, False),
     ]
+    if images is not None:
+        found.append(
+            Evaluator("pictures", lambda module: pictures(source, module.get_submodule("model")), False)
+        )
     if config["decoder"] is not None:
         found.append(Evaluator("poses", lambda module: poses(source, module.get_submodule("model")), False))
+    if config["decoder"] is not None and recipe.evaluation.paths:
+        found.append(Evaluator("paths", lambda module: paths(source, module.get_submodule("model")), False))
     return found
 
 
@@ -101,14 +108,15 @@ class Source:
 
     def embed(self, model: nn.Module, index: NDArray[np.int64]) -> dict[str, Tensor]:
         """Embeddings (N, D) float32 of frames by modality."""
-        collate = PairCollator(self.pairs, self.images)
+        motion = self.recipe.model.motion
+        collate = PairCollator(self.pairs, self.images, length=None if motion is None else motion.length)
         found: dict[str, list[Tensor]] = {}
         size = self.recipe.evaluation.batch
         with torch.no_grad():
             for start in range(0, len(index), size):
                 batch = collate(MicroBatch(index[start : start + size], slice(None)))
                 with autocast(self.device, self.recipe.precision):
-                    made = model(batch.image, batch.pose2d, batch.pose3d)
+                    made = model(batch.image, batch.pose2d, batch.pose3d, batch.motion)
                 for name, embedding in made.items():
                     found.setdefault(name, []).append(embedding.float())
         return {name: torch.cat(parts) for name, parts in found.items()}
@@ -188,13 +196,77 @@ def retrieval(source: Source, model: nn.Module) -> Evaluation:
     return Evaluation(metrics, predictions)
 
 
+def pictures(source: Source, model: nn.Module) -> Evaluation:
+    """How often the very picture is the first, or among the first three, that a pose finds (UniHPR, Table
+    IV).
+
+    Of each sequence ``image_rate`` frames a second; of equal cosines the lowest row comes first.
+    ``<query>-image/top 1`` and ``top 3``, ``chance/top 1`` and ``top 3``, and how many ``pictures``.
+    """
+    rate = source.pairs.rate or source.recipe.evaluation.image_rate
+    index = source.part("test")
+    step = max(round(rate / source.recipe.evaluation.image_rate), 1)
+    # the first frame of a sequence in each stretch of so many
+    place = np.stack([source.pairs.sequence[index], source.pairs.frame[index] // step])
+    index = index[np.sort(np.unique(place, axis=1, return_index=True)[1])]
+    found = source.embed(model, index)
+    own = torch.arange(len(index), device=source.device)
+    metrics = {"pictures": float(len(index))}
+    for top in (1, 3):
+        metrics[f"chance/top {top}"] = min(top / len(index), 1.0)
+    for name in found:
+        if name != "image":
+            best = retrieve(found[name], found["image"], min(3, len(index))).indices
+            metrics |= {f"{name}-image/top {top}": recall(best[:, :top], own) for top in (1, 3)}
+    return Evaluation(metrics)
+
+
+def paths(source: Source, model: nn.Module) -> Evaluation:
+    """`interpolation_measures` of the 3D poses decoded between pairs of test frames, in the mean over pairs.
+
+    Embeddings of two 3D poses are joined by the great circle through them; all points of a path begin at one
+    noise. ``straight`` is the same of poses between which joints move on straight lines, whose bones shorten.
+    Distances are in millimetres.
+    """
+    assert isinstance(model, AlignModel)
+    decoder, settings = model.decoder3d, source.recipe.evaluation
+    assert decoder is not None
+    index = source.whole(source.part("test"))
+    generator = np.random.default_rng(source.recipe.seed)
+    ends = np.stack([generator.choice(len(index), 2, replace=False) for _ in range(settings.paths)])
+    rows = index[ends.ravel()]
+    found = source.embed(model, rows)["pose3d"]
+    embedding = found.view(-1, 2, found.shape[1])
+    pose = source.poses(rows)
+    pose = pose.view(-1, 2, *pose.shape[1:])
+    train = source.poses(source.whole(source.part("train")))
+    part = torch.linspace(0, 1, settings.points, device=pose.device)[:, None, None]
+    bones = source.pairs.samples.skeleton.edges
+    each: dict[str, list[float]] = {}
+    for (start, end), (first, last) in zip(embedding, pose, strict=True):
+        way = slerp(start, end, settings.points)
+        if isinstance(decoder, DiffusionDecoder):
+            decoder.steps = settings.steps
+            decoded = decoder.hypotheses(way, "pose3d", 1, "mean", one_noise=True)[0]
+        else:
+            with torch.no_grad():
+                decoded = decoder.decode(way, "pose3d")
+        decoded = root_relative(decoded.float() * MILLIMETRES, source.pairs.root)
+        for kind, path in (("", decoded), ("straight ", first + (last - first) * part)):
+            for name, value in interpolation_measures(path, bones, train).items():
+                each.setdefault(f"{kind}{name}", []).append(value)
+    metrics = {name: float(np.mean(values)) for name, values in each.items()}
+    return Evaluation({"paths": float(settings.paths), **metrics})
+
+
 def poses(source: Source, model: nn.Module) -> Evaluation:
     """Errors of the 3D poses that are decoded from each modality, ``<source>/<error>``, one pose a frame.
 
     With ``reflection`` a mirrored pose may be mirrored back; ``14`` are the joints of `JOINTS_14`; ``by
     action`` is the mean over actions, where the store says which. ``mean of S`` and ``best of S`` are of
     several hypotheses, the latter chosen by the truth. ``chance``: the training frames' mean pose for every
-    frame, and the pose of another frame.
+    frame, and the pose of another frame. 2D poses are named by their array, ``pose2d of pixel`` or ``pose2d
+    of detection``: figures of true and of detected joints are not of one kind.
     """
     assert isinstance(model, AlignModel)
     decoder, settings = model.decoder3d, source.recipe.evaluation
@@ -210,12 +282,15 @@ def poses(source: Source, model: nn.Module) -> Evaluation:
         "chance other frame": truth[_shuffled(len(index), source.recipe.seed).to(truth.device)],
     }
     predictions: dict[str, NDArray[Any]] = {**source.names(index), "truth": truth.cpu().numpy()}
-    for name, embedding in source.embed(model, index).items():
-        guesses[name] = _decoded(source, decoder.decode, embedding, name)
-        predictions[name] = guesses[name].cpu().numpy()
+    for source_name, embedding in source.embed(model, index).items():
+        if source_name not in SOURCES:
+            continue
+        name = f"pose2d of {source.pairs.pixels}" if source_name == "pose2d" else source_name
+        guesses[name] = _decoded(source, decoder.decode, embedding, source_name)
+        predictions[source_name] = guesses[name].cpu().numpy()
         count = settings.hypotheses
         if count > 1 and isinstance(decoder, DiffusionDecoder):
-            drawn = decoder.hypotheses(embedding, name, count) * MILLIMETRES
+            drawn = decoder.hypotheses(embedding, source_name, count) * MILLIMETRES
             drawn = root_relative(drawn, source.pairs.root)
             guesses[f"{name}, mean of {count}"] = drawn.mean(dim=0)
             for kind, error in ERRORS.items():

@@ -29,6 +29,10 @@ class PairData(Section):
         Take the frames whose number this divides. Neighbours in a video are false negatives of each other.
     picture
         Width and height of the pictures in pixels, of a sequence store; a crop store knows them.
+    pixels
+        Array of the joints in the picture, of a sequence store; by default the true ones, such as ``pixel``.
+        A crop store has those that it was cut by. Detected joints and true ones are never mixed: every figure
+        names the array.
     image_size
         Rows and columns that a crop is brought to, multiples of 32.
     keep
@@ -45,6 +49,7 @@ class PairData(Section):
     test: str = "test"
     every: Positive = 1
     picture: tuple[Positive, Positive] | None = None
+    pixels: str | None = None
     image_size: tuple[Positive, Positive] = (256, 192)
     keep: bool = False
     workers: Positive = 4
@@ -73,6 +78,22 @@ class PairAugment(Section):
     noise2d: NotNegative = 0.0
 
 
+class MotionTower(Section):
+    """A tower of motion (`skeltrain.models.motion_encoder`): windows of 2D poses through a DSTformer.
+
+    Attributes
+    ----------
+    length
+        Frames of a window, about the frame it is of, among those that the store has.
+    """
+
+    length: Positive = 27
+    dim_feat: Positive = 256
+    dim_rep: Positive = 512
+    depth: Positive = 5
+    heads: Positive = 8
+
+
 class Towers(Section):
     """The networks (`skeltrain.models.unihpr.AlignModel`).
 
@@ -84,6 +105,8 @@ class Towers(Section):
         Begin a new image tower with timm's ImageNet weights, which are downloaded once.
     decoder
         ``diffusion``, ``mlp`` or ``transformer``; used in the stage ``all``.
+    motion
+        A tower of motion as a fourth modality; null has none.
     """
 
     width: Positive = 512
@@ -96,6 +119,7 @@ class Towers(Section):
     pool_grid: tuple[Positive, Positive] = (1, 1)
     decoder: Literal["diffusion", "mlp", "transformer"] = "diffusion"
     hidden: Positive = 1024
+    motion: MotionTower | None = None
 
 
 class Contrast(Section):
@@ -159,6 +183,11 @@ class PairEvaluation(Section):
         none but the near-mean one.
     steps
         Of the diffusion's sampler.
+    image_rate
+        Frames a second that are looked for among pictures (UniHPR, Table IV: one).
+    paths, points
+        Pairs of test frames between whose embeddings poses are decoded, and how many on each path; no paths
+        leaves it out.
     """
 
     every: Positive = 1
@@ -167,6 +196,9 @@ class PairEvaluation(Section):
     train_gallery: bool = True
     hypotheses: Annotated[int, Field(ge=0)] = 0
     steps: Positive = 200
+    image_rate: Above = 1.0
+    paths: Annotated[int, Field(ge=0)] = 32
+    points: Annotated[int, Field(ge=2)] = 11
 
 
 class AlignRecipe(Recipe):

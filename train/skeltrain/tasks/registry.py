@@ -84,11 +84,17 @@ class Features:
         N rows: what is known of each sample.
     attributes
         Plain data: what a user of the features has to know.
+    dtype
+        What they are stored as: ``float32`` or ``float16``.
+    arrays
+        Further arrays with a row a sample, such as the poses themselves.
     """
 
     feature: NDArray[np.float32]
     table: pd.DataFrame
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    dtype: str = "float32"
+    arrays: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
