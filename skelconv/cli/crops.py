@@ -92,7 +92,9 @@ def crops(store: Path | str, images: Path, out: Path, pattern: str, quiet: bool,
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Take every N-th frame.")
 @click.option("-j", "--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def draw(store: Path | str, images: Path, size: tuple[int, int], pattern: str, quiet: bool, **options: Any) -> None:
+def draw(
+    store: Path | str, images: Path, size: tuple[int, int], pattern: str, quiet: bool, **options: Any
+) -> None:
     """Draw everybody of STORE as shaded figures, a JPEG file a frame below IMAGES, for crops to cut.
 
     STORE has 3D poses in the axes of a camera and the same joints in pixels, from which that camera follows:
