@@ -8,15 +8,7 @@ from typing import Any
 import click
 
 from skelconv.extras import need
-
-RUN = click.argument("run", type=click.Path(path_type=Path))
-ONE_STORE = click.option("--store", type=click.Path(path_type=Path), help="Sequence store to read.")
-DEVICE = click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N; the recipe's by default.")
-
-
-def tell(line: str) -> None:
-    """Say a line beside what the verb prints."""
-    click.echo(line, err=True)
+from skeltrain.cli_options import DEVICE, ONE_STORE, RUN, tell
 
 
 @click.command(short_help="Show what a model makes of what it does not see.")
