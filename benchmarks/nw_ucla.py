@@ -109,7 +109,8 @@ def network(name: str, store: str, *words: str) -> FinetuneRecipe:
 
 def finished(recipe: FinetuneRecipe, out: Path) -> dict[str, float]:
     """Train in a folder, or go on there, and return the scores after the last epoch."""
-    run_recipe(recipe, out=out, resume=RunFolder(out).last.exists())
+    if run_recipe(recipe, out=out, resume=RunFolder(out).last.exists()).interrupted:
+        raise SystemExit(f"stopped in {out}; the same command goes on from there")
     folder = RunFolder(out)
     if not folder.evaluation.exists():
         evaluate_run(out)
@@ -207,7 +208,8 @@ def pretrained(store: str, out: Path, objective: str) -> Path:
     run = out / "pretrain" / objective
     words = (f"data.store={store}", "log.tensorboard=false", *OBJECTIVES[objective])
     recipe = load_recipe("ucla_pretrain_cpu", PretrainRecipe, settings(*words))
-    run_recipe(recipe, out=run, resume=RunFolder(run).last.exists())
+    if run_recipe(recipe, out=run, resume=RunFolder(run).last.exists()).interrupted:
+        raise SystemExit(f"stopped in {run}; the same command goes on from there")
     return run
 
 

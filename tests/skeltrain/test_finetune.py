@@ -144,6 +144,8 @@ def test_it_starts_from_the_encoder_and_learns_by_layers(recipe: FinetuneRecipe,
     assert all(group["betas"] == (0.9, 0.999) for group in job.optimizer.param_groups)
     drops = [block.drop_path1 for block in classifier.encoder.blocks]
     assert drops[1].drop_prob == pytest.approx(0.1)
+    dropping = recipe.model_copy(update={"tuning": Tuning(patch_drop=0.3)})
+    assert build_finetuning(dropping, Context(WORLD)).module.model.patch_drop == 0.3
     random = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"random": True})})
     fresh = build_finetuning(random, Context(WORLD)).module.model.encoder
     assert not torch.equal(fresh.blocks[0].attn.qkv.weight, start.blocks[0].attn.qkv.weight)
@@ -164,8 +166,8 @@ def test_drop_path_is_that_of_the_encoders_own_option() -> None:
 def test_killed_and_resumed_it_is_the_same_bit_for_bit(
     recipe: FinetuneRecipe, tmp_path: Path, at: int
 ) -> None:
-    """Drop path draws from the process's own random numbers, mixup from the step's."""
-    tuning = Tuning(pooling="avg", drop_path=0.3, label_smoothing=0.1, mixup=0.4)
+    """Drop path and dropped patches draw from the process's own random numbers, mixup from the step's."""
+    tuning = Tuning(pooling="avg", drop_path=0.3, patch_drop=0.3, label_smoothing=0.1, mixup=0.4)
     short = recipe.model_copy(
         update={"tuning": tuning, "optim": OPTIM.model_copy(update={"epochs": 3}), "log": Log(every=1)}
     )
