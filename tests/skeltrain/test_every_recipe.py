@@ -31,6 +31,9 @@ ELSEWHERE = {
     "motion_pretrain": "test_motion_tasks.py",
     "pose3d": "test_motion_tasks.py",
     "align": "test_align.py",
+    "motion_action": "test_motion_action.py",
+    "motion_oneshot": "test_motion_action.py",
+    "mesh": "test_mesh.py",
 }
 """Tasks whose own tests stop and resume their recipes."""
 

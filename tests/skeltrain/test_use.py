@@ -209,7 +209,7 @@ def test_two_processes_hear_a_request_to_stop(
     recipe.write_text(to_yaml(tiny_recipe.model_copy(update={"optim": optim}), "two"))
     process = launch(recipe, tmp_path / "run", tmp_path)
     metrics = RunFolder(tmp_path / "run").metrics
-    until = time.monotonic() + 120
+    until = time.monotonic() + 400
     while not (metrics.exists() and metrics.read_text().count("\n") > 2):
         assert time.monotonic() < until, "the run does not begin"
         assert process.poll() is None, process.communicate()[1]

@@ -32,7 +32,7 @@ from skeltrain.pages.reconstruct import held_out, open_source, reconstruct
 from skeltrain.pages.reconstruct_page import section as reconstruction_section
 from skeltrain.recipe_file import Override
 from skeltrain.run import run_of, use
-from skeltrain.run_folder import RunFolder
+from skeltrain.run_folder import ABOUT, RunFolder
 from skeltrain.tasks.image_data import ImageSource, read_metadata
 from skeltrain.tasks.registry import Log, Trained
 
@@ -175,6 +175,8 @@ def tables(folder: RunFolder) -> list[dict[str, Any]]:
     try:
         if folder.evaluation.is_file():
             for name, scores in orjson.loads(folder.evaluation.read_bytes()).items():
+                if name == ABOUT:
+                    continue  # what the evaluation says of itself
                 rows = [(metric, f"{float(value):.4g}") for metric, value in scores.items()]
                 found.append({"title": f"evaluation {name}", "rows": rows})
         probe = folder.path / "probe.json"
