@@ -150,7 +150,7 @@ def test_without_the_package_that_writes_cdf_one_message_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("skelconv.extras.find_spec", lambda package: None)
-    with pytest.raises(MissingExtraError, match="needs cdflib.*pip install 'cdflib>="):
+    with pytest.raises(MissingExtraError, match=r"needs cdflib.*pip install 'cdflib>="):
         synthesize("h36m", tmp_path / "raw", 4)
     assert not list(tmp_path.iterdir())
     synthesize("ucla", tmp_path / "raw", 1)  # no other format needs it
