@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skelformats.errors import SkelconvError
-from skeltrain.checkpoint import load_checkpoint
+from skeltrain.checkpoint import find_checkpoint, load_checkpoint
 from skeltrain.data.loader import DataError
 from skeltrain.distributed import World
 from skeltrain.losses.motion import mpjpe
 from skeltrain.models.dstformer import DSTformer
 from skeltrain.models.errors import ModelError
 from skeltrain.models.frame_pruning import Recovery, keep_frames, representative_frames
-from skeltrain.models.registry import load_backbone
+from skeltrain.models.registry import build, find_family, load_backbone
 from skeltrain.models.weights import load_motionbert
 from skeltrain.onnx_export import export_onnx
 from skeltrain.recipe_file import RecipeError, read_recipe
@@ -164,10 +164,11 @@ def test_clips_of_every_length_keep_their_shape_and_short_ones_are_not_pruned() 
     plain.load_state_dict({k: v for k, v in pruned.state_dict().items() if not k.startswith("recover.")})
     for frames in range(1, SIZES["maxlen"] + 1):
         x = motion(frames)
-        assert pruned(x).shape == x.shape
-        assert pruned.get_representation(x).shape == (2, frames, 17, 10)
-        assert pruned(x).isfinite().all()
-        assert torch.equal(pruned(x), plain(x)) == (frames <= KEPT["frames"])
+        found, feature = pruned(x), pruned.get_representation(x)
+        assert found.shape == x.shape
+        assert feature.shape == (2, frames, 17, 10)
+        assert found.isfinite().all()
+        assert torch.equal(found, plain(x)) == (frames <= KEPT["frames"])
 
 
 def test_off_it_is_the_network_it_was() -> None:
@@ -301,12 +302,34 @@ def test_official_weights_load_and_only_the_recovery_is_fresh(tmp_path: Path) ->
     assert "recover" not in load_motionbert(network(), tmp_path / "best_epoch.bin").summary()
 
 
+@pytest.mark.parametrize(
+    ("family", "name", "more"), [("action_net", "backbone", {"num_classes": 4}), ("mesh", "network", {})]
+)
+def test_other_heads_stand_on_a_pruned_network(family: str, name: str, more: dict[str, Any]) -> None:
+    sizes = Network(**TASK_SIZES, prune=Prune(frames=3)).model_dump()
+    model = build(family, {name: sizes, "hidden_dim": 8, **more})
+    backbone = find_family(family).backbone(model)
+    assert isinstance(backbone, DSTformer)
+    feature = backbone.get_representation(motion(9))
+    assert feature.shape == (2, 9, 17, 16)
+    feature.square().mean().backward()
+    token = backbone.recover.token.grad
+    assert token is not None
+    assert token.any()
+
+
+@pytest.mark.slow
+def test_it_is_one_graph_for_the_compiler() -> None:
+    model, x = network(prune=KEPT), motion(11)
+    close(torch.compile(model, backend="eager", fullgraph=True)(x), model(x), atol=1e-6)
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return motion_stores.write_3d(tmp_path_factory.mktemp("pruning") / "people.zarr")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def posing(store: Path) -> Pose3dRecipe:
     data = PoseData(store=str(store), protocol="half", length=9, stride=9)
     model = Network(**TASK_SIZES, prune=Prune(frames=3))
@@ -314,51 +337,57 @@ def posing(store: Path) -> Pose3dRecipe:
     return Pose3dRecipe(data=data, model=model, optim=optim, device="cpu", log=QUIET)
 
 
-def test_a_run_resumes_bit_for_bit_and_its_checkpoint_has_the_pruned_network(
-    posing: Pose3dRecipe, tmp_path: Path
-) -> None:
-    run_recipe(posing, out=tmp_path / "whole")
+@pytest.fixture(scope="module")
+def run(posing: Pose3dRecipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("pruned") / "run"
+    run_recipe(posing, out=out)
+    return out
 
+
+def test_a_run_resumes_bit_for_bit_and_its_checkpoint_has_the_pruned_network(
+    posing: Pose3dRecipe, run: Path, tmp_path: Path
+) -> None:
     def cut(*given: Any) -> Any:
         job = build_pose3d(*given)
         return replace(job, loader=Cut(job.loader, 2))
 
     assert run_recipe(posing, cut, tmp_path / "cut").interrupted, "in its second epoch"
     run_recipe(posing, out=tmp_path / "cut", resume=True)
-    whole, again = (load_checkpoint(RunFolder(tmp_path / name).last) for name in ("whole", "cut"))
+    whole, again = (load_checkpoint(RunFolder(out).last) for out in (run, tmp_path / "cut"))
     assert same(whole["model"], again["model"])
-    assert curve(tmp_path / "whole") == curve(tmp_path / "cut")
+    assert curve(run) == curve(tmp_path / "cut")
     model = load_backbone(whole)
     assert isinstance(model, DSTformer)
     assert model.prune is not None
     assert model.prune.frames == 3
     assert same({f"model.{k}": v for k, v in model.state_dict().items()}, whole["model"])
-    assert np.isfinite(evaluate_run(tmp_path / "whole")["test"].metrics["mpjpe"])
+    assert np.isfinite(evaluate_run(run)["test"].metrics["mpjpe"])
     with (
-        use(tmp_path / "whole", (), print) as (_, _, trained),
+        use(run, (), print) as (_, _, trained),
         pytest.raises(RunError, match="prunes frames"),
     ):
         export_onnx(trained, tmp_path / "pose3d.onnx")
 
 
 def test_weights_go_from_a_run_without_pruning_to_one_with_it_and_back(
-    posing: Pose3dRecipe, tmp_path: Path
+    posing: Pose3dRecipe, run: Path, tmp_path: Path
 ) -> None:
     once = OPTIM.model_copy(update={"epochs": 1})
     plain = posing.model_copy(update={"model": Network(**TASK_SIZES), "optim": once})
-    pruned = posing.model_copy(update={"optim": once})
-    for name, recipe, other, words in (
-        ("plain", plain, pruned, "is fresh"),
-        ("pruned", pruned, plain, "its recovery of pruned frames is not used"),
+    run_recipe(plain, out=tmp_path / "plain")
+    for source, recipe, words in (
+        (tmp_path / "plain", posing, "is fresh"),
+        (run, plain, "its recovery of pruned frames is not used"),
     ):
-        run_recipe(recipe, out=tmp_path / name)
         told: list[str] = []
-        begun = other.model_copy(update={"init": Init(weights=str(tmp_path / name))})
+        begun = recipe.model_copy(update={"init": Init(weights=str(source))})
         model = build_pose3d(begun, Context(World(CPU), log=told.append)).module.get_submodule("model")
-        before = load_backbone(load_checkpoint(RunFolder(tmp_path / name).last)).state_dict()
-        for key in before.keys() & model.state_dict().keys():
-            assert key.startswith("recover.") or torch.equal(before[key], model.state_dict()[key])
         assert words in "\n".join(told)
+        loaded = model.state_dict()
+        before = load_backbone(load_checkpoint(find_checkpoint(source))).state_dict()
+        shared = [key for key in before if not key.startswith("recover.")]
+        assert shared == [key for key in loaded if not key.startswith("recover.")]
+        assert all(torch.equal(before[key], loaded[key]) for key in shared)
 
 
 def test_pretraining_prunes_too_and_two_processes_take_the_step_of_one(store: Path) -> None:

@@ -2,8 +2,8 @@
 
 W. Li et al., Hourglass Tokenizer for Efficient Transformer-Based 3D Human Pose Estimation (CVPR 2024): from
 some depth on, a transformer works on representative frames alone, chosen by density-peak clustering of the
-frames' features (section 3.2), and attention from a token of every frame recovers the full length (section
-3.3). docs/motionbert.md says what is done differently here.
+frames' features (token pruning cluster), and attention from a token of every frame recovers the full length
+(token recovering attention). docs/motionbert.md says what is done differently here.
 
 B clips, T frames, F frames kept, J joints, C features, H heads, c = C / H features a head.
 """
@@ -27,11 +27,11 @@ class Prune:
     Attributes
     ----------
     after
-        Pairs of blocks that see every frame (HoT, section 4.2: 1 for MotionBERT).
+        Pairs of blocks that see every frame (HoT's hot_motionbert.py: 1 of 5).
     frames
-        Frames that are kept of each clip (81 of 243 there). Shorter clips are not pruned.
+        Frames that are kept of each clip (there 81 of 243). Clips that have no more are not pruned.
     neighbours
-        Nearest frames that the density of a frame is measured with, itself among them (2 in HoT's code).
+        Nearest frames that the density of a frame is measured with, itself among them (there 2).
     """
 
     after: int = 1
@@ -116,7 +116,7 @@ class Recovery(nn.Module):
     """Features of every frame from those of the frames that were kept, for each joint.
 
     A token of every frame attends to the frames that were kept. How far away in time these are is subtracted
-    from the scores, with a learned factor for each head. A frame that was kept keeps its features. A fresh
+    from the scores, times a learned factor for each head. A frame that was kept keeps its features. A fresh
     recovery is an interpolation in time.
 
     Parameters
@@ -125,6 +125,8 @@ class Recovery(nn.Module):
         C, and H.
     maxlen
         Most frames of a clip: there is a token for each.
+    init_std
+        Standard deviation of the first weights of queries and keys.
     """
 
     def __init__(self, dim: int, heads: int, maxlen: int, init_std: float) -> None:
