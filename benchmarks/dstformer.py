@@ -1,6 +1,7 @@
 """DSTformer against a plain reading of the MotionBERT paper: time and peak memory, forward and training step.
 
     python benchmarks/dstformer.py [--model lite|base] [--batch 1 4] [--rounds 2] [--threads N] [--bf16]
+    python benchmarks/dstformer.py --prune 81 --ours    # with pruning to 81 frames after the first blocks
 
 The plain reading attends with two matrix products and a softmax, moves joints and frames about for it, and
 puts the two streams side by side to weigh them. Clips have 243 frames of 17 joints; a training step is
@@ -23,7 +24,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -52,6 +53,7 @@ class Way:
     kept: bool
     precision: str = "fp32"
     compiled: bool = False
+    prune: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,15 @@ CPU_WAYS = (
     Way("plain reading, memory kept", "plain", True),
     Way("DSTformer, memory kept", "ours", True),
     Way("DSTformer, memory kept, bf16", "ours", True, "bf16"),
+    Way("DSTformer pruned, memory kept", "ours", True, prune=True),
 )
 CUDA_WAYS = (
     Way("plain reading", "plain", False),
     Way("DSTformer", "ours", False),
     Way("plain reading, bf16", "plain", False, "bf16"),
     Way("DSTformer, bf16", "ours", False, "bf16"),
+    Way("DSTformer pruned", "ours", False, prune=True),
+    Way("DSTformer pruned, bf16", "ours", False, "bf16", prune=True),
 )
 
 
@@ -149,10 +154,11 @@ class PlainDSTformer(nn.Module):
         return self.head(self.pre_logits(self.norm(x)).tanh())
 
 
-def build(way: Way, model: str, device: str) -> nn.Module:
-    """Return the network of a way; all have the same weights."""
+def build(way: Way, model: str, device: str, kept: int | None = None) -> nn.Module:
+    """Return the network of a way; all have the same weights. Pruned ones go on with ``kept`` frames."""
     torch.manual_seed(0)
-    network: nn.Module = DSTformer(**MODELS[model])
+    prune = {"after": 1, "frames": kept} if way.prune and kept is not None else None
+    network: nn.Module = DSTformer(**MODELS[model], prune=prune)
     if way.network == "plain":
         plain = PlainDSTformer(**MODELS[model])
         plain.load_state_dict(network.state_dict())
@@ -163,9 +169,11 @@ def build(way: Way, model: str, device: str) -> nn.Module:
     return network
 
 
-def works(way: Way, model: str, batch: int, device: str) -> dict[str, Callable[[], object]]:
+def works(
+    way: Way, model: str, batch: int, device: str, kept: int | None = None
+) -> dict[str, Callable[[], object]]:
     """Return what is measured of a way."""
-    network = build(way, model, device)
+    network = build(way, model, device, kept)
     generator = torch.Generator().manual_seed(1)
     x, target = (torch.randn(batch, FRAMES, JOINTS, 3, generator=generator).to(device) for _ in range(2))
     optimizer = torch.optim.AdamW(network.parameters(), lr=5e-4, weight_decay=0.01)
@@ -196,10 +204,10 @@ def check(model: str) -> None:
     torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
-def worker(way: Way, model: str, batch: int, threads: int, work: str) -> None:
+def worker(way: Way, options: argparse.Namespace) -> None:
     """Measure one way in this process and print the result: once to warm up, once for the time."""
-    torch.set_num_threads(threads)
-    run = works(way, model, batch, "cpu")[work]
+    torch.set_num_threads(options.threads)
+    run = works(way, options.model, options.batch[0], "cpu", options.prune)[options.work[0]]
     run()
     began, used = time.perf_counter(), time.process_time()
     run()
@@ -214,6 +222,8 @@ def in_its_own_process(way: int, options: argparse.Namespace, batch: int, work: 
     if CPU_WAYS[way].kept:
         environment |= ALLOCATOR
     arguments = ["--worker", str(way), "--batch", str(batch), "--work", work, "--model", options.model]
+    if options.prune is not None:
+        arguments += ["--prune", str(options.prune)]
     command = [sys.executable, __file__, *arguments, "--threads", str(options.threads)]
     found = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(found.stdout)
@@ -223,7 +233,7 @@ def cpu(options: argparse.Namespace) -> None:
     """Measure all ways on the CPU and print a table for each batch and work."""
     for batch in options.batch:
         for work in options.work or ("forward", "training step"):
-            ways = [way for way in CPU_WAYS if options.bf16 or way.precision == "fp32"]
+            ways = [way for way in chosen(CPU_WAYS, options) if options.bf16 or way.precision == "fp32"]
             best = {way.name: Best() for way in ways}
             for _ in range(options.rounds):
                 for way in ways:
@@ -236,7 +246,8 @@ def cuda(options: argparse.Namespace) -> None:
     """Measure all ways on the first CUDA device, in turn."""
     print(f"\n{torch.cuda.get_device_name()}")
     for batch in options.batch:
-        ready = {way.name: works(way, options.model, batch, "cuda") for way in cuda_ways(options.compile)}
+        ways = chosen(cuda_ways(options.compile), options)
+        ready = {way.name: works(way, options.model, batch, "cuda", options.prune) for way in ways}
         for work in options.work or ("forward", "training step"):
             best = {name: Best() for name in ready}
             for turn in range(2 + 5 * options.rounds):
@@ -254,12 +265,21 @@ def cuda(options: argparse.Namespace) -> None:
             report(f"{work}, batch {batch}", best, batch)
 
 
+def chosen(ways: Iterable[Way], options: argparse.Namespace) -> list[Way]:
+    """Return the ways that the options ask for: pruned ones with ``--prune``, plain ones unless left out."""
+    return [
+        way
+        for way in ways
+        if (options.prune is not None or not way.prune) and not (options.ours and way.network == "plain")
+    ]
+
+
 def cuda_ways(compiled: bool) -> Iterator[Way]:
     """Yield the ways, and ours compiled."""
     yield from CUDA_WAYS
     if compiled:
         for way in CUDA_WAYS:
-            if way.network == "ours":
+            if way.network == "ours" and not way.prune:
                 yield Way(f"{way.name}, compiled", way.network, way.kept, way.precision, compiled=True)
 
 
@@ -289,10 +309,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--bf16", action="store_true", help="on the CPU too; slow without avx512_bf16")
     parser.add_argument("--compile", action="store_true", help="on a card, ours compiled as well")
+    parser.add_argument("--prune", type=int, metavar="FRAMES", help="also with so many frames kept of 243")
+    parser.add_argument("--ours", action="store_true", help="leave the plain reading out")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker is not None:
-        worker(CPU_WAYS[options.worker], options.model, options.batch[0], options.threads, options.work[0])
+        worker(CPU_WAYS[options.worker], options)
         return
     check(options.model)
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, {options.threads} threads")

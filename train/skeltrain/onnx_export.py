@@ -34,7 +34,7 @@ def export_onnx(trained: Trained, file: Path, overwrite: bool = False) -> str:
     Raises
     ------
     RunError
-        The run is of another task, or ``file`` exists and is not to be replaced.
+        The run is of another task, its network prunes frames, or ``file`` exists and is not to be replaced.
     MissingExtraError
         onnx or onnxscript is not installed.
     """
@@ -48,6 +48,11 @@ def export_onnx(trained: Trained, file: Path, overwrite: bool = False) -> str:
         raise RunError(f"{file}: found an existing file, expected none. Add --overwrite to replace it")
     model = load_model(trained.checkpoint).eval()
     assert isinstance(model, DSTformer)
+    if model.prune is not None:
+        raise RunError(
+            f"{trained.path}: found a network that prunes frames (model.prune), expected one that does not: "
+            "which path it takes depends on the number of frames. Train without model.prune to export"
+        )
     recipe = trained.metadata["recipe"]
     length = int(recipe["data"]["length"])
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ B clips, T frames, J joints, C features, R features of the representation, H hea
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skeltrain.models.errors import ModelError
+from skeltrain.models.frame_pruning import Prune, Recovery, keep_frames, representative_frames
 from skeltrain.models.registry import Family
 
 #: Of every LayerNorm in the released models; PyTorch's default is 1e-5 (MotionBERT, lib/utils/learning.py).
@@ -51,6 +53,9 @@ class DSTformer(nn.Module):
         J, and the largest T; any number of frames from 1 to ``maxlen`` is taken.
     att_fuse
         Weigh the two streams by learned scores; False takes their plain mean.
+    prune
+        Beyond the paper: settings of `Prune`, with which most blocks work on representative frames alone and
+        the submodule ``recover`` finds the others' features. None: every block sees every frame.
 
     Raises
     ------
@@ -75,9 +80,11 @@ class DSTformer(nn.Module):
         num_joints: int = 17,
         maxlen: int = 243,
         att_fuse: bool = True,
+        prune: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         _check_settings(locals())
+        self.prune = Prune.of(prune, depth, maxlen)
         self.dim_in, self.dim_out, self.dim_feat, self.dim_rep = dim_in, dim_out, dim_feat, dim_rep
         self.depth, self.num_heads, self.mlp_ratio = depth, num_heads, mlp_ratio
         self.num_joints, self.maxlen, self.att_fuse = num_joints, maxlen, att_fuse
@@ -93,6 +100,9 @@ class DSTformer(nn.Module):
         self.pre_logits = _Representation(dim_feat, dim_rep)
         self.head = nn.Linear(dim_rep, dim_out)
         self._init_weights()
+        if self.prune is not None:
+            # last, so that with one seed all other weights are those of the network that prunes nothing
+            self.recover = Recovery(dim_feat, num_heads, maxlen, INIT_STD)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the motion (B, T, J, dim_out) of clips ``x``; as `get_representation`."""
@@ -117,7 +127,12 @@ class DSTformer(nn.Module):
         """
         self._check_input(x)
         x_BTJC = self.joints_embed(x) + self.pos_embed[:, None] + self.temp_embed[:, : x.shape[1]]
+        kept_BF: Tensor | None = None
         for i in range(self.depth):
+            if self.prune is not None and i == self.prune.after and x.shape[1] > self.prune.frames:
+                frame_BTC = x_BTJC.detach().float().mean(dim=2)
+                kept_BF = representative_frames(frame_BTC, self.prune.frames, self.prune.neighbours)
+                x_BTJC = keep_frames(x_BTJC, kept_BF)
             st_BTJC, ts_BTJC = self.blocks_st[i](x_BTJC), self.blocks_ts[i](x_BTJC)
             if self.att_fuse:
                 share_BTJ2 = self.ts_attn[i](st_BTJC, ts_BTJC).softmax(dim=-1).to(st_BTJC.dtype)
@@ -125,7 +140,12 @@ class DSTformer(nn.Module):
                 x_BTJC = torch.lerp(ts_BTJC, st_BTJC, share_BTJ2[..., :1])
             else:
                 x_BTJC = (st_BTJC + ts_BTJC) * 0.5
-        return self.pre_logits(self.norm(x_BTJC))
+        x_BTJC = self.norm(x_BTJC)
+        if kept_BF is not None:
+            x_BTJC = self.recover(x_BTJC, kept_BF, x.shape[1])
+        elif self.prune is not None and torch.is_grad_enabled():
+            x_BTJC = x_BTJC + self.recover.nothing()
+        return self.pre_logits(x_BTJC)
 
     def _init_weights(self) -> None:
         for embedding in (self.temp_embed, self.pos_embed):

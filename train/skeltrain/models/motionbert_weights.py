@@ -57,8 +57,16 @@ _NUMPY = (
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
 )
 
+#: What recovers pruned frames, an option of our own that no released file has.
+_RECOVERY = "backbone.recover."
+
 #: The body model that official mesh checkpoints carry; ours is the user's own file.
 _BODY = "head.smpl."
+
+
+FRESH_RECOVERY = (
+    "the recovery of pruned frames (recover) is fresh: it interpolates in time until it is trained"
+)
 
 
 @dataclass(frozen=True)
@@ -125,9 +133,10 @@ def load_motionbert(model: nn.Module, path: str | Path, strict: bool = True) -> 
         A `DSTformer`, an `ActionNet` or a `MeshNet`. Changed in place, and only if everything fits.
     strict
         Whether anything but this is an error: every tensor of the model is in the file and of its shape, and
-        the other way round. Two things are no fault and are only reported: a head that one side has and the
-        other has not (a pretrained network under a new head, or a network taken from a whole model), and the
-        body model in a mesh checkpoint. When off, every tensor of equal name and shape is taken.
+        the other way round. Three things are no fault and are only reported: a head that one side has and the
+        other has not (a pretrained network under a new head, or a network taken from a whole model), the
+        body model in a mesh checkpoint, and the recovery of a network that prunes frames. When off, every
+        tensor of equal name and shape is taken.
 
     Raises
     ------
@@ -159,6 +168,7 @@ def load_motionbert(model: nn.Module, path: str | Path, strict: bool = True) -> 
         missing=tuple(ours(name) for name in state if name not in loaded),
         unused=(*(key for name, key in file.keys.items() if name not in loaded), *file.unknown),
         parts=() if alone else ("backbone", "head"),
+        note=FRESH_RECOVERY if any(n.startswith(_RECOVERY) and n not in loaded for n in state) else "",
     )
 
 
@@ -257,7 +267,11 @@ def _check(file: MotionBERTFile, state: Mapping[str, Tensor]) -> None:
         ]
         surplus = [file.keys[name] for name in given if name not in state]
         surplus += file.unknown if part == "backbone." else ()
-        missing = [name.removeprefix("backbone.") for name in wanted if name not in file.tensors]
+        missing = [
+            name.removeprefix("backbone.")
+            for name in wanted
+            if name not in file.tensors and not name.startswith(_RECOVERY)
+        ]
         found = [
             text
             for names, text in (

@@ -107,7 +107,7 @@ def build_mesh_recovery(recipe: MeshRecipe, context: Context) -> Job:
     ] if context.same_data else [test]  # fmt: skip
     identity = [entry for part in train for entry in part.identity] + [body_identity(body, joints)]
     check_same_data(context, identity)
-    check_lengths([part.clips.shape[1] for part in (*train, test)], recipe.model.maxlen)
+    check_lengths([part.clips.shape[1] for part in (*train, test)], recipe.model)
     for part in train:
         context.log(
             f"data: {len(part)} clips of {part.clips.shape[1]} frames of {part.identity[0]['dataset']}"

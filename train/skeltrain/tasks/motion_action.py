@@ -112,7 +112,7 @@ class ActionTask(nn.Module):
 def build_action(recipe: ActionRecipe, context: Context) -> Job:
     """Put model, store and optimiser together."""
     world, data, optim = context.world, recipe.data, recipe.optim
-    check_lengths([data.length], recipe.model.maxlen)
+    check_lengths([data.length], recipe.model)
     found = open_actions(open_store_of(data.store), world.device, data.parity)
     context.log(f"data: {found.account}")
     check_same_data(context, [found.identity])

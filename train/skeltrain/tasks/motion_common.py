@@ -16,6 +16,7 @@ from skeltrain.data.motion_batches import MotionBatch
 from skeltrain.losses.motion import mpjpe, n_mpjpe, velocity, weighted_2d
 from skeltrain.models.dstformer import DSTformer
 from skeltrain.models.errors import ModelError
+from skeltrain.models.motionbert_weights import FRESH_RECOVERY
 from skeltrain.models.registry import build, load_backbone
 from skeltrain.models.weights import load_motionbert
 from skeltrain.recipe import NotNegative, Positive, Section
@@ -29,8 +30,22 @@ OWN_SUFFIX = ".pt"
 """Of skeltrain's checkpoints; MotionBERT's end in .bin, MMPose's in .pth."""
 
 
+class Prune(Section):
+    """Frames that the network goes on with, as `skeltrain.models.frame_pruning.Prune` has them."""
+
+    after: Positive = 1
+    frames: Positive = 81
+    neighbours: Positive = 2
+
+
 class Network(Section):
-    """The size of the `DSTformer`; the default is that of the released models."""
+    """The size of the `DSTformer`; the default is that of the released models.
+
+    Attributes
+    ----------
+    prune
+        Work on representative frames alone from some block on; null prunes nothing.
+    """
 
     dim_feat: Positive = 512
     dim_rep: Positive = 512
@@ -38,6 +53,7 @@ class Network(Section):
     num_heads: Positive = 8
     mlp_ratio: Annotated[float, Field(gt=0)] = 2
     maxlen: Positive = 243
+    prune: Prune | None = None
 
 
 class LossWeights(Section):
@@ -87,21 +103,38 @@ def load_weights(model: nn.Module, where: str) -> str:
     if not isinstance(backbone, DSTformer):
         raise ModelError(f"{found}: found a {type(backbone).__name__}, expected a DSTformer")
     network = model if isinstance(model, DSTformer) else model.get_submodule("backbone")
+    assert isinstance(network, DSTformer)
+    wanted, given = network.state_dict(), backbone.state_dict()
+    pruning = [prune is not None for prune in (network.prune, backbone.prune)]
+    if pruning == [True, False]:
+        given |= {name: value for name, value in wanted.items() if name.startswith("recover.")}
+    elif pruning == [False, True]:
+        given = {name: value for name, value in given.items() if not name.startswith("recover.")}
     try:
-        network.load_state_dict(backbone.state_dict())
+        network.load_state_dict(given)
     except RuntimeError as error:
         raise ModelError(
             f"{found}: found a network of another size ({str(error).splitlines()[-1].strip()}), expected "
             "that of the recipe. Set model to the sizes in the run's recipe.yaml"
         ) from error
-    return f"weights from {found}"
+    note = {
+        (True, False): f"; {FRESH_RECOVERY}",
+        (False, True): "; its recovery of pruned frames is not used",
+    }
+    return f"weights from {found}{note.get((pruning[0], pruning[1]), '')}"
 
 
-def check_lengths(lengths: Sequence[int], maxlen: int) -> None:
-    """Raise `DataError` where clips are longer than the network takes."""
-    if max(lengths) > maxlen:
+def check_lengths(lengths: Sequence[int], network: Network) -> None:
+    """Raise `DataError` where clips are longer than the network takes, or all too short for its pruning."""
+    longest = max(lengths)
+    if longest > network.maxlen:
         raise DataError(
-            f"found clips of {max(lengths)} frames, expected at most the {maxlen} of model.maxlen"
+            f"found clips of {longest} frames, expected at most the {network.maxlen} of model.maxlen"
+        )
+    if network.prune is not None and longest <= network.prune.frames:
+        raise DataError(
+            f"found clips of {longest} frames for model.prune.frames={network.prune.frames}, expected longer "
+            "ones: none would be pruned. Keep fewer frames, or leave model.prune out"
         )
 
 

@@ -251,7 +251,7 @@ def build_oneshot(recipe: OneShotRecipe, context: Context) -> Job:
             f"found optim.accum={optim.accum}, expected 1: a sample is contrasted with all others of its "
             "batch, which cannot be worked through in parts. Lower optim.batch"
         )
-    check_lengths([data.length], recipe.model.maxlen)
+    check_lengths([data.length], recipe.model)
     found = open_actions(open_store_of(data.store), world.device, data.parity)
     context.log(f"data: {found.account}")
     check_same_data(context, [found.identity])

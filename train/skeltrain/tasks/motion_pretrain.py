@@ -162,7 +162,7 @@ def build_motion_pretraining(recipe: MotionPretrainRecipe, context: Context) -> 
     sets = open_sets(recipe, context)
     identity = [entry for data in sets.values() for entry in data.identity]
     check_same_data(context, identity)
-    check_lengths([data.clips.shape[1] for data in sets.values()], recipe.model.maxlen)
+    check_lengths([data.clips.shape[1] for data in sets.values()], recipe.model)
     task = MotionTask(model, recipe.loss).to(world.device)
     describe(task, context.log, recipe.precision)
 

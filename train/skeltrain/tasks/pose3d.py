@@ -119,7 +119,7 @@ def build_pose3d(recipe: Pose3dRecipe, context: Context) -> Job:
         check_input(data.input, str(context.checkpoint["metadata"]["input"]))
     seed_everything(recipe.seed)
     model = build_network(recipe.model, recipe.init, context)
-    check_lengths([data.length], recipe.model.maxlen)
+    check_lengths([data.length], recipe.model)
     test = open_part(data, context, data.test, data.length)
     check_same_data(context, test.identity)
     # an evaluation on another store has no use for a training part, which that store may not have
