@@ -172,6 +172,8 @@ def build_model(recipe: MeshRecipe, config: dict[str, Any], context: Context) ->
     """Build the network; a fresh run takes the weights that ``init`` names, and what makes the estimates."""
     model = build(MESH.name, config)
     assert isinstance(model, MeshEstimator | MeshRefiner)
+    # 3D poses are no part of the losses, and processes wait for the gradient of whatever has one
+    model.backbone.head.requires_grad_(False)
     if context.checkpoint is not None:
         return model
     if isinstance(model, MeshEstimator):
