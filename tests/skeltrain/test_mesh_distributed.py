@@ -54,8 +54,8 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     one, two = (load_checkpoint(RunFolder(tmp_path / name).last)["model"] for name in ("one", "two"))
     for name, value in one.items():
-        # what has no effect has a gradient of rounding alone: the keys' bias, and a bias that is normalised away,
-        # which the mean of that normalisation follows
+        # what has no effect has a gradient of rounding alone: the keys' bias, and a bias that is normalised
+        # away, which the mean of that normalisation follows
         if not name.endswith(NO_EFFECT):
             torch.testing.assert_close(two[name], value, atol=2e-4, rtol=1e-3, msg=name)
     assert len(curve(tmp_path / "one")) == len(curve(tmp_path / "two"))
