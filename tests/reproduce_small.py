@@ -11,16 +11,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
+
+from skelconv.ingest.executors import open_executor
 
 SEEDS = (0, 1, 2)
 SHARES = (0.05, 0.1)
@@ -208,8 +209,8 @@ def work(plan: Plan, workers: int, say: Callable[[str], None]) -> bool:
             done.add(todo.pop(name).name)
     say(f"{total} steps, {len(done)} of them done")
     failed, running = set[str](), dict[Future[tuple[int, float]], Step]()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with open_executor(workers) as (pool, _):
+        assert pool is not None
         while todo or running:
             ready = [step for step in todo.values() if done.issuperset(step.after)]
             for step in ready[: workers - len(running)]:
