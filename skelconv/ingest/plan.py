@@ -154,9 +154,11 @@ def make_plan(
         source for source in reader.scan(root, checked) if not only or only in (source.path, *source.members)
     ]
     if not sources:
+        home = reader.dataset.homepage
         raise PlanError(
             f"{root}: found no source of {dataset}, expected the raw files of {reader.dataset.title}. "
-            f"docs/datasets says how the folders should look; the files come from {reader.dataset.homepage}"
+            "The documents say how the folders should look, and skelconv doctor what these files are"
+            + (f"; the files come from {home}" if home else "")
         )
     if limit is not None:
         sources = sources[:limit]

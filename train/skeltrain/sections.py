@@ -85,6 +85,16 @@ class StoreData(Section):
     holdout: Holdout = Field(default_factory=dict)
 
 
+def _paths_as_stores(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple({"store": item} if isinstance(item, str) else item for item in value)
+    return value
+
+
+PATHS_ARE_STORES = BeforeValidator(_paths_as_stores)
+"""Lets a list of stores name them by their paths alone."""
+
+
 class StoreEntry(Section):
     """One of several stores: as `StoreData`; null keeps what the section says for all of them."""
 
@@ -115,18 +125,11 @@ class ImageData(StoreData):
         Pixels of the encoded image: one number for a square, or rows and columns.
     """
 
-    stores: tuple[StoreEntry, ...] = ()
+    stores: Annotated[tuple[StoreEntry, ...], PATHS_ARE_STORES] = ()
     statistics: Annotated[int, Field(ge=0)] = 0
     stream: Streams = "joint"
     image_size: Side = 224
     align_corners: bool = False
-
-    @field_validator("stores", mode="before")
-    @classmethod
-    def _paths_are_stores(cls, value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            return tuple({"store": item} if isinstance(item, str) else item for item in value)
-        return value
 
     @model_validator(mode="after")
     def _one_or_several(self) -> ImageData:

@@ -35,6 +35,20 @@ EVALUATION_BATCH = 16
 HEAD_RATE = 10.0
 """The head's learning rate in units of the backbone's (MotionBERT, sections 4.1 and A.1)."""
 
+ACTION_OPTIM = Optim(
+    blr=1e-3,
+    lr_scale_rule="none",
+    batch=32,
+    weight_decay=0.01,
+    betas=(0.9, 0.999),
+    epochs=300,
+    warmup=0,
+    schedule="exponential",
+    schedule_by="epoch",
+    decay=0.99,
+)
+"""How the released code fine-tunes on actions; one-shot recognition differs in its 50 epochs."""
+
 
 class Head(Section):
     """The head on the backbone (MotionBERT, section A.1 and model_action.py).

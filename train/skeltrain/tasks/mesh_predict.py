@@ -16,8 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skelconv import __version__
-from skelconv.store.info import Provenance
 from skelconv.store.recording import Sequence
 from skelconv.store.store import Store
 from skelconv.store.writer import write_store
@@ -35,6 +33,7 @@ from skeltrain.tasks.pose3d_predict import (
     NETWORK_AXES,
     chosen_stride,
     open_2d,
+    provenance,
     ramp,
     scaled_track,
     tracks_of,
@@ -118,7 +117,18 @@ def predict_meshes(trained: Trained, where: str, out: Path, options: PredictOpti
         out,
         described(store),
         tracks_of(store, lambda sequence: body_track(store, sequence, lifter, writer), left),
-        provenance(store, trained, lifter, options, body),
+        provenance(
+            store,
+            trained,
+            "mesh",
+            options.command,
+            {
+                "length": lifter.length,
+                "stride": lifter.stride,
+                "flip": lifter.flip,
+                "body_model": body.path,
+            },
+        ),
         ("pose",),
         overwrite=options.overwrite,
     )
@@ -246,33 +256,6 @@ def described(store: Store) -> Dataset:
                 "the right, y down, z ahead)",
             ),
         ),
-    )
-
-
-def provenance(
-    store: Store, trained: Trained, lifter: BodyLifter, options: PredictOptions, body: BodyModel
-) -> Provenance:
-    """Say which network made the bodies, of what, and how."""
-    made = store.info.provenance
-    settings: dict[str, Any] = {
-        "checkpoint": str(trained.path),
-        "epochs": trained.checkpoint["progress"]["epoch"],
-        "input": trained.metadata["input"],
-        "length": lifter.length,
-        "stride": lifter.stride,
-        "flip": lifter.flip,
-        "body_model": body.path,
-    }
-    return Provenance(
-        tool=f"skelconv {__version__}",
-        command=options.command,
-        options=settings,
-        sources=made.sources,
-        digest=made.digest,
-        derived_from={
-            "mesh": settings,
-            "provenance": made.model_dump(mode="json", exclude={"set_aside", "empty"}),
-        },
     )
 
 

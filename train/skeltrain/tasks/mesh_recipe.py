@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 
 from skelformats.body_folder import find_model
 from skelformats.errors import SkelconvError
@@ -18,7 +18,7 @@ from skeltrain.models.errors import ModelError
 from skeltrain.models.mesh import BodyJoints, Layout
 from skeltrain.models.motion_heads import MESH_HIDDEN
 from skeltrain.recipe import Fraction, NotNegative, Positive, Recipe, Section
-from skeltrain.sections import Init
+from skeltrain.sections import PATHS_ARE_STORES, Init
 from skeltrain.tasks.motion_common import Network
 from skeltrain.tasks.pose3d import Test
 
@@ -91,7 +91,7 @@ class MeshData(Section):
     """
 
     store: str | None = None
-    stores: tuple[MeshEntry, ...] = ()
+    stores: Annotated[tuple[MeshEntry, ...], PATHS_ARE_STORES] = ()
     protocol: str | None = "auto"
     train: str = "train"
     test: str = "test"
@@ -100,13 +100,6 @@ class MeshData(Section):
     crop: tuple[NotNegative, NotNegative] = (1.0, 1.0)
     length: Positive = 16
     stride: Positive = 8
-
-    @field_validator("stores", mode="before")
-    @classmethod
-    def _paths_are_stores(cls, value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            return tuple({"store": item} if isinstance(item, str) else item for item in value)
-        return value
 
     @model_validator(mode="after")
     def _checked(self) -> MeshData:

@@ -25,6 +25,7 @@ from skeltrain.recipe_file import to_plain
 from skeltrain.run_folder import RunError
 from skeltrain.sections import Init
 from skeltrain.tasks.action_common import (
+    ACTION_OPTIM,
     Head,
     Tuning,
     answer,
@@ -77,18 +78,7 @@ class ActionRecipe(Recipe):
     head: Head = Head()
     tuning: Tuning = Tuning()
     init: Init = Init()
-    optim: Optim = Optim(
-        blr=1e-3,
-        lr_scale_rule="none",
-        batch=32,
-        weight_decay=0.01,
-        betas=(0.9, 0.999),
-        epochs=300,
-        warmup=0,
-        schedule="exponential",
-        schedule_by="epoch",
-        decay=0.99,
-    )
+    optim: Optim = ACTION_OPTIM
 
 
 class ActionTask(nn.Module):

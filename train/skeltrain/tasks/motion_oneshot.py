@@ -34,6 +34,7 @@ from skeltrain.recipe_file import to_plain
 from skeltrain.run_folder import RunError
 from skeltrain.sections import Init
 from skeltrain.tasks.action_common import (
+    ACTION_OPTIM,
     Head,
     Tuning,
     answer,
@@ -108,18 +109,7 @@ class OneShotRecipe(Recipe):
     contrast: Contrast = Contrast()
     tuning: Tuning = Tuning()
     init: Init = Init()
-    optim: Optim = Optim(
-        blr=1e-3,
-        lr_scale_rule="none",
-        batch=32,
-        weight_decay=0.01,
-        betas=(0.9, 0.999),
-        epochs=50,
-        warmup=0,
-        schedule="exponential",
-        schedule_by="epoch",
-        decay=0.99,
-    )
+    optim: Optim = ACTION_OPTIM.model_copy(update={"epochs": 50})
 
 
 @dataclass(frozen=True)

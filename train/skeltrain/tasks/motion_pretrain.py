@@ -7,9 +7,9 @@ every epoch goes through the stores of annotated 2D poses, those of detections, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from skelconv.store.store import open_store
 from skeltrain.checkpoint import seed_everything, versions
@@ -21,7 +21,7 @@ from skeltrain.engine import Job, build_optimizer
 from skeltrain.models.registry import describe as describe_model
 from skeltrain.recipe import Recipe, Section
 from skeltrain.recipe_file import to_plain
-from skeltrain.sections import Init
+from skeltrain.sections import PATHS_ARE_STORES, Init
 from skeltrain.tasks.motion_common import (
     FAMILY,
     LossWeights,
@@ -71,18 +71,11 @@ class MotionData(Section):
     """
 
     store: str | None = None
-    stores: tuple[MotionEntry, ...] = ()
+    stores: Annotated[tuple[MotionEntry, ...], PATHS_ARE_STORES] = ()
     depth: Clips = Clips()
     annotated: Clips = Clips(length=30, stride=30, first=True, stretch=False, seen=0.6, root="all")
     detected: Clips = Clips(length=81, stride=27, stretch=False, root="first")
     only_depth: Annotated[int, Field(ge=0)] = 30
-
-    @field_validator("stores", mode="before")
-    @classmethod
-    def _paths_are_stores(cls, value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            return tuple({"store": item} if isinstance(item, str) else item for item in value)
-        return value
 
     @model_validator(mode="after")
     def _one_or_several(self) -> MotionData:

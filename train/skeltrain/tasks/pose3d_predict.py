@@ -8,7 +8,7 @@ T frames of a track, J = 17 joints.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -127,7 +127,19 @@ def predict_poses(trained: Trained, where: str, out: Path, options: PredictOptio
         out,
         described(store, options.height),
         clips(store, lifter, options.height, left),
-        provenance(store, trained, lifter, options),
+        provenance(
+            store,
+            trained,
+            "pose3d",
+            options.command,
+            {
+                "relative": lifter.relative,
+                "length": lifter.length,
+                "stride": lifter.stride,
+                "flip": lifter.flip,
+                "height": options.height,
+            },
+        ),
         overwrite=options.overwrite,
     )
     for line in left:
@@ -328,27 +340,23 @@ def described(store: Store, height: float | None) -> Dataset:
     )
 
 
-def provenance(store: Store, trained: Trained, lifter: Lifter, options: PredictOptions) -> Provenance:
-    """Say which network made the poses, of what, and how."""
+def provenance(store: Store, trained: Trained, what: str, command: str, how: Mapping[str, Any]) -> Provenance:
+    """Say which network made what (the key in ``derived_from``) of a store, and how."""
     made = store.info.provenance
     settings: dict[str, Any] = {
         "checkpoint": str(trained.path),
         "epochs": trained.checkpoint["progress"]["epoch"],
         "input": trained.metadata["input"],
-        "relative": lifter.relative,
-        "length": lifter.length,
-        "stride": lifter.stride,
-        "flip": lifter.flip,
-        "height": options.height,
+        **how,
     }
     return Provenance(
         tool=f"skelconv {__version__}",
-        command=options.command,
+        command=command,
         options=settings,
         sources=made.sources,
         digest=made.digest,
         derived_from={
-            "pose3d": settings,
+            what: settings,
             "provenance": made.model_dump(mode="json", exclude={"set_aside", "empty"}),
         },
     )
