@@ -80,7 +80,7 @@ class Plan:
         return ("--set", f"optim.epochs={count}", "--set", f"optim.warmup={count / 10:g}")
 
 
-PRETRAIN, PROBE, FINETUNE = 100, 60, 40
+PRETRAIN, PROBE, FINETUNE = 75, 45, 30
 """Epochs of the recipes small_mae and small_diffmae, small_linprobe, small_finetune."""
 
 
