@@ -49,19 +49,35 @@ demo/run%/probe.json:
 demo-all: setup  ## every dataset's generated form: written, ingested, verified, drawn; prints one table
 	$(BIN)/python -m tests.demo_all demo/all
 
-demo-motion: setup  ## 3D pose from 2D on generated data: pretrained, fine-tuned, evaluated, predicted (minutes, CPU)
-	rm -rf demo/motion
-	for set in h36m amass posetrack alphapose; do \
-	  $(BIN)/skelconv synth $$set demo/motion/raw_$$set --recordings 16 --workers 2 --quiet && \
-	  $(BIN)/skelconv ingest $$set demo/motion/raw_$$set demo/motion/$$set.zarr --quiet || exit; done
-	OMP_NUM_THREADS=2 $(BIN)/skeltrain train motion_small_pretrain --out demo/motion/pretrained \
-	  $(patsubst %,--store demo/motion/%.zarr,h36m amass posetrack)
-	OMP_NUM_THREADS=2 $(BIN)/skeltrain train motion_small_pose3d --store demo/motion/h36m.zarr \
-	  --set init.weights=demo/motion/pretrained --out demo/motion/pose3d
-	$(BIN)/skeltrain evaluate demo/motion/pose3d
-	$(BIN)/skeltrain predict demo/motion/pose3d demo/motion/alphapose.zarr demo/motion/poses.zarr --height 1.75
-	$(BIN)/skelconv verify demo/motion/poses.zarr
-	$(BIN)/skelconv view demo/motion/poses.zarr --out demo/motion/poses.html
+# 2D to 3D: every seed pretrains, then trains on Human3.6M from there and from scratch, for equally many steps.
+# ALPHAPOSE and OPENPOSE name detections of one's own, in place of generated ones.
+motion := demo/motion
+motion_sets := h36m amass posetrack
+motion_lift := alphapose openpose
+motion_of = $(or $($(shell echo $(1) | tr a-z A-Z)),$(motion)/raw_$(1))
+motion_train = OMP_NUM_THREADS=1 $(BIN)/skeltrain train motion_small_$(1) --set seed=$*
+
+demo-motion: setup  ## 3D pose from 2D on generated data: pretrained against scratch, predicted, a page (minutes, CPU)
+	rm -rf $(motion)
+	for set in $(motion_sets) $(motion_lift); do \
+	  $(BIN)/skelconv synth $$set $(motion)/raw_$$set --recordings 16 --workers 2 --quiet || exit; done
+	for set in $(motion_sets); do \
+	  $(BIN)/skelconv ingest $$set $(motion)/raw_$$set $(motion)/$$set.zarr --quiet || exit; done
+	$(BIN)/skelconv ingest alphapose $(call motion_of,alphapose) $(motion)/alphapose.zarr --quiet
+	$(BIN)/skelconv ingest openpose $(call motion_of,openpose) $(motion)/openpose.zarr --track 5 --quiet
+	$(MAKE) --jobs 2 --output-sync=recurse $(SEEDS:%=$(motion)/seed%)
+	for set in $(motion_lift); do \
+	  $(BIN)/skeltrain predict $(motion)/seed$(firstword $(SEEDS))/tuned $(motion)/$$set.zarr \
+	    $(motion)/$${set}_3d.zarr --height 1.75 && \
+	  $(BIN)/skelconv verify $(motion)/$${set}_3d.zarr || exit; done
+	$(BIN)/python -m skeltrain.motion_report $(SEEDS:%=--scratch $(motion)/seed%/scratch) \
+	  $(SEEDS:%=--pretrained $(motion)/seed%/tuned) $(SEEDS:%=--pretraining $(motion)/seed%/pretrained) \
+	  $(motion_lift:%=--poses $(motion)/%_3d.zarr) --out $(motion)/report.html
+
+$(motion)/seed%:
+	$(call motion_train,pose3d) --store $(motion)/h36m.zarr --out $@/scratch
+	$(call motion_train,pretrain) $(motion_sets:%=--store $(motion)/%.zarr) --out $@/pretrained
+	$(call motion_train,pose3d) --store $(motion)/h36m.zarr --set init.weights=$@/pretrained --out $@/tuned
 
 reproduce-small: setup  ## the S2I paper's tables in small, on generated data: SCALE=1 of the epochs (half an hour, CPU)
 	$(BIN)/python -m tests.reproduce_small demo/small --scale $(SCALE)

@@ -96,18 +96,23 @@ class Scene:
         return found
 
 
-def make_scene(recording: Recording, skeleton: Skeleton) -> Scene:
-    """Prepare a recording, of two axes (pixels, y down) or three (+y up), for drawing."""
+def make_scene(recording: Recording, skeleton: Skeleton, yaw: float | None = None) -> Scene:
+    """Prepare a recording, of two axes (pixels, y down) or three (+y up), for drawing.
+
+    ``yaw`` is the turn about +y in which 3D bodies are first seen; from the front by default.
+    """
     bodies = tuple((body.frame_index, _upright(body.position)) for body in recording.bodies)
     flat = any(body.position.shape[-1] == 2 for body in recording.bodies)
     low, high = _box([position for _, position in bodies])
+    if yaw is None:
+        yaw = 0.0 if flat else front_yaw([position for _, position in bodies], skeleton)
     return Scene(
         name=recording.name,
         caption=caption(recording),
         length=recording.length,
         bodies=bodies,
         limbs=limbs(skeleton),
-        yaw=0.0 if flat else front_yaw([position for _, position in bodies], skeleton),
+        yaw=yaw,
         low=low,
         high=high,
         flat=flat,

@@ -26,6 +26,7 @@ def viewer_fragment(
     frame_rate: float | None,
     heat: Sequence[Sequence[NDArray[np.floating[Any]]]] | None = None,
     names: Sequence[str] = (),
+    yaw: float | None = None,
 ) -> str:
     """Return an element that shows recordings, to be put into a page; a page may hold several.
 
@@ -42,6 +43,8 @@ def viewer_fragment(
         place of left and right.
     names
         What the legend calls the bodies of each recording; by default it counts them.
+    yaw
+        Turn about +y in which they are first seen; from the front by default.
 
     Returns
     -------
@@ -60,7 +63,7 @@ def viewer_fragment(
         "families": FAMILIES,
         "heat": None if heat is None else HEAT,
         "names": list(names),
-        "recordings": [_plain(make_scene(recording, skeleton)) for recording in recordings],
+        "recordings": [_plain(make_scene(recording, skeleton, yaw)) for recording in recordings],
     }
     for recording, of_bodies in zip(data["recordings"], heat or (), strict=heat is not None):
         for body, values in zip(recording["bodies"], of_bodies, strict=True):

@@ -16,6 +16,7 @@ from skelconv.verify import verify
 from skelformats.reader import Track
 from skeltrain.cli import cli
 from skeltrain.data.loader import DataError
+from skeltrain.data.motion_sets import image_points
 from skeltrain.run import predict_run, run_recipe
 from skeltrain.run_folder import RunError
 from skeltrain.tasks.pose3d import Pose3dRecipe, PoseData
@@ -137,6 +138,13 @@ def test_every_track_of_a_2d_store_becomes_one_in_3d(trained: Path, flat: Path, 
     assert (first.confidence[10:15] == 0).all()
     assert first.confidence[9, 0] == pytest.approx(0.8)
     assert np.isfinite(first.position).all()
+    source = open_store(flat)[0]
+    seen = image_points(open_store(flat), source.position, source.confidence)
+    there = np.isin(first.frame_index, source.frame_index)
+    shown = seen[..., 2] > 0
+    np.testing.assert_array_equal(first.extras["pixel"][there][shown], seen[..., :2][shown])
+    filled = np.isfinite(first.extras["pixel"]).all(axis=-1)
+    np.testing.assert_array_equal(filled, np.tile(shown.any(axis=0), (40, 1)), "gaps are, unseen joints not")
     made = store.info.provenance
     assert made.options["input"] == "truth"
     assert made.options["checkpoint"].startswith(str(trained))

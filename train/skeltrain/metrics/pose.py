@@ -174,13 +174,13 @@ def _chosen(
 
 def _poses(pred: Array, target: Array, visible: Array | None) -> tuple[Tensor, Tensor, Tensor]:
     """Return float64 poses, zero where nothing is visible, and what is visible."""
-    p, t = (torch.as_tensor(pose).double() for pose in (pred, target))
+    p, t = (_tensor(pose).double() for pose in (pred, target))
     if p.ndim != 3 or p.shape[-1] != 3 or p.shape != t.shape:
         raise ModelError(
             f"found poses of shape {tuple(p.shape)} and {tuple(t.shape)}, expected (N, J, 3) twice"
         )
     everything = torch.ones_like(p[..., 0], dtype=torch.bool)
-    seen = everything if visible is None else torch.as_tensor(visible).bool()
+    seen = everything if visible is None else _tensor(visible).bool()
     if seen.shape != p.shape[:2]:
         raise ModelError(f"found visible of shape {tuple(seen.shape)}, expected {tuple(p.shape[:2])}")
     bad = ~(p.isfinite() & t.isfinite()).all(dim=-1) & seen
@@ -192,6 +192,13 @@ def _poses(pred: Array, target: Array, visible: Array | None) -> tuple[Tensor, T
         )
     # NaN times 0 is NaN: what does not count is taken away
     return p.masked_fill(~seen[..., None], 0.0), t.masked_fill(~seen[..., None], 0.0), seen
+
+
+def _tensor(values: Array) -> Tensor:
+    """Return values as a tensor: a copy of an array that must not be written to, of which torch warns."""
+    if isinstance(values, np.ndarray) and not values.flags.writeable:
+        values = values.copy()
+    return torch.as_tensor(values)
 
 
 def _centred(pose: Tensor, seen: Tensor) -> Tensor:

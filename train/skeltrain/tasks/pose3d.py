@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -195,19 +195,27 @@ class PoseErrors:
             )
 
     def __call__(self, module: nn.Module) -> Evaluation:
-        """Evaluate a `MotionTask`: means over actions, over frames, each action, and the errors of frames."""
+        """Evaluate a `MotionTask`: means over actions, over frames, each action, and the errors of frames.
+
+        Beside them the errors of one pose, the mean of the part, in place of every prediction.
+        """
         data = self._data
         clips = data.clips[self._clips]
         found = [np.concatenate(parts) for parts in zip(*self._errors(module), strict=True)]
-        position, aligned, speed = found
+        position, aligned, speed, truth, seen = found
         text = data.table["action"].to_numpy(object)[data.sequence].astype(str)
         action = np.where(text == "", NO_ACTION, text)
         source = data.table["recording"].to_numpy(object)[data.sequence].astype(str)
         results = [evaluate_clips(error, clips, action, source) for error in (position, aligned)]
+        constant = [
+            evaluate_clips(error.reshape(clips.shape), clips, action, source).mean
+            for error in errors_of_the_mean(truth, seen)
+        ]
         metrics = {"mpjpe": results[0].mean, "p_mpjpe": results[1].mean}
         metrics |= {"mpjpe_frames": results[0].frame_mean, "p_mpjpe_frames": results[1].frame_mean}
         if np.isfinite(speed).any():
             metrics["mpjve"] = float(np.nanmean(speed))
+        metrics |= dict(zip(("constant_mpjpe", "constant_p_mpjpe"), constant, strict=True))
         for name, result in zip(("mpjpe", "p_mpjpe"), results, strict=True):
             metrics |= {f"{name}/{which}": value for which, value in result.action.items()}
         predictions = {
@@ -219,8 +227,9 @@ class PoseErrors:
         }
         return Evaluation(metrics, predictions)
 
-    def _errors(self, module: nn.Module) -> Iterator[tuple[NDArray[np.float64], ...]]:
-        """Yield (n, T), (n, T) and (n, T) for parts of the clips: two errors a frame, and that of its step.
+    def _errors(self, module: nn.Module) -> Iterator[tuple[NDArray[Any], ...]]:
+        """Yield, for some clips after others, two errors a frame (n, T), that of its step (n, T), the true
+        poses (n * T, 17, 3) and which joints they have (n * T, 17).
 
         The first frame of a clip has no step, and neither has a clip whose frames were repeated.
         """
@@ -247,7 +256,23 @@ class PoseErrors:
                 mpjpe(*flat, visible).reshape(shape),
                 p_mpjpe(*flat, visible=visible).reshape(shape),
                 speed,
+                flat[1].astype(np.float32),
+                visible,
             )
+
+
+def errors_of_the_mean(
+    truth: NDArray[np.floating[Any]], seen: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the errors (N,) of the mean of poses (N, J, 3) in place of each, as they are and aligned.
+
+    A network that is not below has learned nothing from its input. ``seen`` (N, J) are the joints that count.
+    """
+    weight = seen[..., None].astype(np.float64)
+    mean = np.where(weight > 0, truth, 0).sum(axis=0) / np.maximum(weight.sum(axis=0), 1)
+    everywhere = np.broadcast_to(mean, truth.shape)
+    known = truth.astype(np.float64)
+    return mpjpe(everywhere, known, seen), p_mpjpe(everywhere, known, visible=seen)
 
 
 TASK = Task(

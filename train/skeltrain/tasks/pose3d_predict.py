@@ -23,7 +23,7 @@ from skelconv.store.info import Provenance
 from skelconv.store.recording import Recording, Sequence
 from skelconv.store.store import Store, open_store
 from skelconv.store.writer import write_store
-from skelformats.reader import AxisMap, Clip, Confidence, Dataset, Track
+from skelformats.reader import AxisMap, Clip, Confidence, Dataset, Extra, Track
 from skelformats.skeleton import load_skeleton
 from skeltrain.data.loader import DataError
 from skeltrain.data.motion import crop_scale
@@ -41,15 +41,21 @@ ANKLE_HEIGHT = 0.039
 NETWORK_AXES = AxisMap((0, 1, 2), (-1, -1, 1))
 """From x to the right, y down, z away from the camera to the axes of a 3D store, +y up."""
 
+PIXEL = "pixel"
+"""Array of a store of predictions: what each pose was predicted of."""
+
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Lifted:
-    """A track in 3D: its frames' numbers (T,), poses (T, J, 3) and confidences (T, J) of the 2D joints."""
+    """A track in 3D: its frames' numbers (T,), poses (T, J, 3), and of the 2D joints that they were lifted
+    from the pixels (T, J, 2) and confidences (T, J).
+    """
 
     frame: NDArray[np.int32]
     pose: Array
+    pixel: Array
     confidence: Array
 
 
@@ -140,6 +146,7 @@ def predict_poses(trained: Trained, where: str, out: Path, options: PredictOptio
                 "height": options.height,
             },
         ),
+        (PIXEL,),
         overwrite=options.overwrite,
     )
     for line in left:
@@ -188,7 +195,9 @@ def clips(store: Store, lifter: Lifter, height: float | None, left: list[str]) -
 
     def lift(body: Sequence) -> Track | None:
         lifted = lift_track(store, body, lifter, height)
-        return None if lifted is None else Track(body.body, lifted.frame, lifted.pose, lifted.confidence)
+        if lifted is None:
+            return None
+        return Track(body.body, lifted.frame, lifted.pose, lifted.confidence, {PIXEL: lifted.pixel})
 
     return tracks_of(store, lift, left)
 
@@ -227,7 +236,7 @@ def lift_track(store: Store, body: Sequence, lifter: Lifter, height: float | Non
     pose = np.concatenate([lifter.lift(part) for part in track.parts()])
     if height is not None:
         pose *= metres_a_unit(pose, height)
-    return Lifted(track.frame, pose, track.points[..., 2])
+    return Lifted(track.frame, pose, track.pixel, track.points[..., 2])
 
 
 @dataclass(frozen=True)
@@ -240,12 +249,15 @@ class ScaledTrack:
         (T,) numbers of its frames.
     points
         (T, J, 3) x and y in [-1, 1], and confidence.
+    pixel
+        (T, J, 2) the same x and y as the store has them; NaN for a joint that a stretch never shows.
     edges
         Where stretches without a long gap begin and end.
     """
 
     frame: NDArray[np.int32]
     points: Array
+    pixel: Array
     edges: tuple[int, ...]
 
     def parts(self) -> Iterator[Array]:
@@ -262,12 +274,16 @@ def scaled_track(store: Store, body: Sequence, longest: int) -> ScaledTrack | No
     frame = body.frame_index.astype(np.int64)
     edges = [0, *(np.flatnonzero(np.diff(frame) > longest) + 1).tolist(), len(frame)]
     filled = [fill_gaps(points[a:b], frame[a:b]) for a, b in pairwise(edges) if b > a]
-    scaled = crop_scale(np.concatenate([part for part, _ in filled])) if filled else np.zeros((0, 17, 3))
+    whole = np.concatenate([part for part, _ in filled]) if filled else np.zeros((0, 17, 3), np.float32)
+    scaled = crop_scale(whole) if len(whole) else whole
     if not np.any(scaled[..., 2] > 0) or not np.ptp(scaled[scaled[..., 2] > 0][:, :2]):
         return None
     at = np.cumsum([0, *(len(part) for part, _ in filled)]).tolist()
     numbers = np.concatenate([number for _, number in filled]).astype(np.int32)
-    return ScaledTrack(numbers, scaled.astype(np.float32), tuple(at))
+    pixel = whole[..., :2].copy()
+    for a, b in pairwise(at):
+        pixel[a:b, ~(whole[a:b, :, 2] > 0).any(axis=0)] = np.nan
+    return ScaledTrack(numbers, scaled.astype(np.float32), pixel, tuple(at))
 
 
 def fill_gaps(points: Array, frame: NDArray[np.int64]) -> tuple[Array, NDArray[np.int64]]:
@@ -337,6 +353,16 @@ def described(store: Store, height: float | None) -> Dataset:
         unit="m" if height is not None else "1",
         axis_map=NETWORK_AXES,
         confidence=Confidence("f4", "score of the 2D joint; 0 where it was interpolated"),
+        extras=(
+            Extra(
+                PIXEL,
+                ("joint", "pixel_axis"),
+                {"pixel_axis": ("x", "y")},
+                "f4",
+                store.info.unit,
+                "the 2D pose that was lifted, interpolated where its confidence is 0; NaN where never seen",
+            ),
+        ),
     )
 
 
