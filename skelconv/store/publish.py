@@ -39,6 +39,10 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
+class NoLocksError(StoreError):
+    """The file system knows no locks."""
+
+
 class StoreLockedError(StoreError):
     """Another process is writing this output."""
 
@@ -122,6 +126,29 @@ def lock_partial(out: Path, overwrite: bool = False) -> Iterator[Partial]:
 
 
 @contextmanager
+def lock_folder(folder: Path, name: str) -> Iterator[None]:
+    """Keep other processes out of a folder, which is made where absent; an empty one goes again at the end.
+
+    ``name`` is that of the lock's file, which must be nobody else's: it is written, and removed at the end.
+
+    Raises
+    ------
+    StoreLockedError
+        Another process holds the lock.
+    NoLocksError
+        The file system has no locks.
+    """
+    lock = _lock(folder, name)
+    try:
+        yield
+    finally:
+        (folder / name).unlink(missing_ok=True)
+        os.close(lock)
+        if folder.is_dir() and not any(folder.iterdir()):
+            _remove_empty(folder)
+
+
+@contextmanager
 def prepare_partial(out: Path, overwrite: bool = False) -> Iterator[Partial]:
     """Lock ``<out>.partial`` and give it cleared, for runs that start afresh; what is unpublished goes again.
 
@@ -202,9 +229,9 @@ def sync_tree(folder: Path) -> None:
         sync(Path(parent))
 
 
-def _lock(folder: Path) -> int:
+def _lock(folder: Path, name: str = LOCK) -> int:
     """Take the lock in ``folder``, which is made where absent; returns the descriptor that holds it."""
-    path = folder / LOCK
+    path = folder / name
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -243,9 +270,9 @@ def _take(handle: int, path: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        raise StoreError(
+        raise NoLocksError(
             f"{path}: found a file system without locks ({error.strerror}), expected one with flock. "
-            "Write to a local disk, and copy the store afterwards"
+            "Write to a local disk, and copy what was written afterwards"
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import zipfile
@@ -13,12 +14,13 @@ import pytest
 import torch
 
 from skelconv.cli.command import run
+from skelconv.store.publish import lock_folder
 from skelformats.errors import SkelconvError
 from skeltrain.checkpoint import CheckpointError, link_checkpoint, load_checkpoint
 from skeltrain.cli import cli
 from skeltrain.recipe_file import RecipeError, load_recipe, read_recipe
 from skeltrain.run import evaluate_run, run_recipe
-from skeltrain.run_folder import RunFolder
+from skeltrain.run_folder import LOCK, RunError, RunFolder
 from skeltrain.tasks.pretrain import PretrainRecipe
 
 OLD = Path(__file__).parents[1] / "data" / "run-v1"
@@ -222,3 +224,35 @@ def test_a_half_finished_run_of_version_0_1_ends_as_it_would_have(tiny_store: Pa
     lines = [(path / "metrics.csv").read_text().splitlines() for path in (OLD, folder)]
     losses = [[float(line.split(",")[3]) for line in text[1:]] for text in lines]
     assert losses[1] == pytest.approx(losses[0], rel=2e-3)
+
+
+def test_a_run_that_another_training_writes_to_is_refused_and_left_alone(copy: Path) -> None:
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    with lock_folder(copy, LOCK), pytest.raises(RunError, match=f"locked by process {os.getpid()} on "):
+        resume(copy)
+    assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
+    outcome, _ = resume(copy)
+    assert not outcome.interrupted
+    assert not (copy / LOCK).exists(), "a training that has ended locks nobody out"
+    (copy / LOCK).write_text("process 1 on a machine that lost its power")
+    resume(copy)
+
+
+def test_without_locks_a_training_says_so_and_runs(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("skelconv.store.publish.fcntl.flock", refuse)
+    _, lines = resume(copy)
+    assert "see to it that no other training writes to" in lines[0]
+
+
+def test_a_folder_that_is_no_run_is_refused_without_a_trace(tiny_store: Path, tmp_path: Path) -> None:
+    foreign = tmp_path / "mine"
+    foreign.mkdir()
+    (foreign / "lock").write_text("mine")
+    text = (OLD / "recipe.yaml").read_text().replace("tiny.zarr", str(tiny_store))
+    recipe = read_recipe(text, "recipe", PretrainRecipe)
+    with pytest.raises(RunError, match="found lock, which belongs to no run"):
+        run_recipe(recipe, out=foreign)
+    assert [(entry.name, entry.read_text()) for entry in foreign.iterdir()] == [("lock", "mine")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from skeltrain.engine import Evaluation, Job, Outcome, evaluate, fit
 from skeltrain.loggers import CSVLogger, Logger, ProgressLogger, TensorBoardLogger
 from skeltrain.recipe import Recipe
 from skeltrain.recipe_file import Override, from_plain, with_overrides
-from skeltrain.run_folder import ABOUT, RunError, RunFolder, claim_run
+from skeltrain.run_folder import ABOUT, RunError, RunFolder, claim_run, lock_run
 from skeltrain.tasks.registry import Context, Features, Log, PredictOptions, Task, Trained, find_task
 from skeltrain.timeline import Timeline
 
@@ -58,8 +58,10 @@ def run_recipe(
         device is missing, the loss is not a number.
     """
     build = build or find_task(recipe.task).build
-    with join_world(recipe.device) as world:
+    with ExitStack() as stack:
+        world = stack.enter_context(join_world(recipe.device))
         tell: Log = log if log is not None and world.primary else _silent
+        stack.enter_context(lock_run(out, world, tell))
         checkpoint = claim_run(out, recipe, resume, tell)
         # nobody writes before everybody has looked
         world.barrier()

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skelconv.store.publish import NoLocksError, StoreLockedError, lock_folder
 from skelformats.errors import SkelconvError
 from skeltrain.checkpoint import LAST, Checkpoint, load_newest
+from skeltrain.distributed import World
 from skeltrain.recipe import Recipe
 from skeltrain.recipe_file import differences, from_plain, to_plain, to_yaml
 
 ABOUT = "about"
 """Key of a job's metadata, and of ``evaluation.json``: what a task says of its evaluations, if anything."""
+
+
+LOCK = "skeltrain.lock"
+"""File of a run's folder that its training holds locked."""
 
 
 class RunError(SkelconvError):
@@ -71,6 +78,33 @@ class RunFolder:
         aside = self.recipe.with_name("recipe.yaml.partial")
         aside.write_text(to_yaml(recipe, heading), encoding="utf-8")
         aside.replace(self.recipe)
+
+
+@contextmanager
+def lock_run(path: Path, world: World, log: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+    """Keep other trainings out of a run's folder; the first process holds the lock for all of its training.
+
+    On a file system without locks that is said, and nobody is kept out.
+
+    Raises
+    ------
+    RunError
+        Another training writes there; in every process of this one.
+    """
+    refused = ""
+    with ExitStack() as stack:
+        # a path that is no folder is refused by `claim_run`
+        if world.primary and (path.is_dir() or not path.exists()):
+            try:
+                stack.enter_context(lock_folder(path, LOCK))
+            except StoreLockedError as error:
+                refused = str(error)
+            except NoLocksError as error:
+                log(f"{error}. Until then see to it that no other training writes to {path}")
+        said = next(filter(None, world.gather(refused)), "")
+        if said:
+            raise RunError(said)
+        yield
 
 
 def claim_run(
@@ -131,5 +165,6 @@ def check_same(path: Path, old: Mapping[str, Any], recipe: Recipe) -> None:
 def _ours(entry: Path) -> bool:
     """Whether a run that stopped before its first checkpoint may have left this."""
     names = ("recipe.yaml", "metrics.csv", "tensorboard", "checkpoints", "evaluation.json", "reconstructions")
+    names += (LOCK,)
     name = entry.name.removesuffix(".partial")
     return name in names or (name.startswith("predictions_") and name.endswith(".npz"))
