@@ -164,7 +164,14 @@ def check_same(path: Path, old: Mapping[str, Any], recipe: Recipe) -> None:
 
 def _ours(entry: Path) -> bool:
     """Whether a run that stopped before its first checkpoint may have left this."""
-    names = ("recipe.yaml", "metrics.csv", "tensorboard", "checkpoints", "evaluation.json", "reconstructions")
-    names += (LOCK,)
+    names = {
+        "recipe.yaml",
+        "metrics.csv",
+        "tensorboard",
+        "checkpoints",
+        "evaluation.json",
+        "reconstructions",
+        LOCK,
+    }
     name = entry.name.removesuffix(".partial")
     return name in names or (name.startswith("predictions_") and name.endswith(".npz"))
