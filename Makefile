@@ -60,7 +60,7 @@ motion_train = OMP_NUM_THREADS=1 $(BIN)/skeltrain train motion_small_$(1) --set 
 demo-motion: setup  ## 3D pose from 2D on generated data: pretrained against scratch, predicted, a page (minutes, CPU)
 	rm -rf $(motion)
 	for set in $(motion_sets) $(motion_lift); do \
-	  $(BIN)/skelconv synth $$set $(motion)/raw_$$set --recordings 16 --workers 2 --quiet || exit; done
+	  $(BIN)/skelconv synth $$set $(motion)/raw_$$set --recordings 48 --workers 2 --quiet || exit; done
 	for set in $(motion_sets); do \
 	  $(BIN)/skelconv ingest $$set $(motion)/raw_$$set $(motion)/$$set.zarr --quiet || exit; done
 	$(BIN)/skelconv ingest alphapose $(call motion_of,alphapose) $(motion)/alphapose.zarr --quiet
