@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skelconv.extras import need
-from skelconv.view.drawing import FAMILIES, MIDDLE, Scene, grid_step, head, turn
+from skelconv.view.drawing import MIDDLE, Scene, family, grid_step, head, turn
 from skelformats.skeleton import Skeleton
 
 MAX_PICTURES = 150
@@ -122,7 +122,7 @@ class _Stage:
         thick = 3.2 * _SHARP
         strokes: list[tuple[float, tuple[float, ...], str, float]] = []
         for body, pose in self.scene.poses(frame):
-            family = FAMILIES[body % len(FAMILIES)]
+            colours = family(body, len(self.scene.bodies))
             spots, depth = self._place(pose)
             fallen, _ = self._place(np.where([False, True, False], self.scene.low, pose))
             for limb in self.scene.limbs:
@@ -132,11 +132,11 @@ class _Stage:
                 if not self.scene.flat:
                     pen.line(fallen[pair].ravel().tolist(), fill=_SHADOW, width=round(thick * 0.8))
                 line = tuple(spots[pair].ravel().tolist())
-                strokes.append((float(depth[pair].mean()), line, family[limb.side], 1.0))
+                strokes.append((float(depth[pair].mean()), line, colours[limb.side], 1.0))
             for joint in np.flatnonzero(np.isfinite(depth)):
                 weight = 3.6 if joint == self.head else 1.3
                 # a joint lies on the limbs that meet in it
-                strokes.append((float(depth[joint]) + 1e-3, tuple(spots[joint]), family[MIDDLE], weight))
+                strokes.append((float(depth[joint]) + 1e-3, tuple(spots[joint]), colours[MIDDLE], weight))
         for _, where, colour, weight in sorted(strokes, key=lambda stroke: stroke[0]):
             if len(where) == 2:
                 pen.circle((where[0], where[1]), thick * weight / 2, fill=colour)
