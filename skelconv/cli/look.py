@@ -6,24 +6,28 @@ from pathlib import Path
 
 import click
 
+from skelconv.cli.command import progress
 from skelconv.cli.paths import PATH, STORE
 
 
 @click.command(short_help="A picture, animation or page of one recording.")
 @click.argument("store", type=STORE)
 @click.option("--sequence", "name", help="Sequence, recording or S2I sample.  [default: the first]")
-@click.option("--out", type=PATH, required=True, help="File to write: .png, .gif or .html.")
-def view(store: Path | str, name: str | None, out: Path) -> None:
+@click.option("--out", type=PATH, required=True, help="File to write: .png, .gif, .mp4 or .html.")
+@click.option("--video", type=PATH, help="Draw onto this video, or onto this folder's pictures (.gif, .mp4).")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def view(store: Path | str, name: str | None, out: Path, video: Path | None, quiet: bool) -> None:
     """Show a recording with everyone in it, or one sequence, or an encoded image.
 
     \b
     Example:
         skelconv view out.zarr --sequence S001C001P001R001A001 --out walk.gif
         skelconv view out.zarr --out walk.html       # turn it round in a browser, offline
+        skelconv view poses.zarr --out seen.mp4 --video clip.mp4
     """
     from skelconv.view import view as draw
 
-    draw(store, name, out)
+    draw(store, name, out, video, lambda steps, unit, size: progress(steps, unit, size, quiet))
     click.echo(str(out))
 
 

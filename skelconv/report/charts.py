@@ -1,9 +1,14 @@
-"""Charts of a report as inline SVG: legible on a light and on a dark page, the same bytes every time."""
+"""Charts of a page, the same bytes every time: inline SVG and bars of HTML, in the colours of the page.
+
+Text and lines take the page's own ``--ink`` and ``--soft`` (`base.html.j2`), so that they read on a light
+and on a dark page; the colours of data have a contrast of at least 3 to the cards of both (WCAG 2.1, 1.4.11).
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -13,7 +18,18 @@ from skelconv.extras import need
 from skelconv.view.drawing import HEAT
 
 INK = "#80868b"
-"""Grey that reads on white and on black."""
+"""Of text and lines; where a page is, its own ``--soft`` takes the place of this grey."""
+
+STRONG = "#7f868b"
+"""Of text on coloured ground; where a page is, its own ``--ink`` takes its place."""
+
+_OF_THE_PAGE = {INK: f"var(--soft, {INK})", STRONG: f"var(--ink, {STRONG})"}
+
+TICKS, WORDS = 9, 10
+"""Sizes of the numbers and of the words at axes, in points: legible where a phone shows a chart at four
+fifths.
+"""
+
 NAMED_CLASSES = 40
 """Classes that a chart can name."""
 
@@ -23,27 +39,36 @@ LEGEND_CLASSES = 20
 WRITTEN_CLASSES = 16
 """Classes whose counts fit into the cells of a confusion matrix."""
 
-COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2", "#e45756", "#72b7b2", "#9d755d", "#ff9da6")
+COLOURS = ("#4c78a8", "#c2711a", "#3f8f3a", "#a8618f", "#dd5452", "#1f928a", "#9d755d", "#e05780")
 
 
-def histogram(values: NDArray[Any], xlabel: str, bins: int = 30) -> str:
+def histogram(values: NDArray[Any], xlabel: str, ylabel: str, bins: int = 30) -> str:
     """Draw how often values (N,) occur, as an SVG element."""
     figure, axes = _axes()
     axes.hist(values, bins=min(bins, max(1, len(np.unique(values)))), color=COLOURS[0])
     axes.set_xlabel(xlabel)
-    return _svg(figure)
+    axes.set_ylabel(ylabel)
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    return _svg(figure, f"{ylabel} by {xlabel}")
 
 
-def bars(counts: Mapping[str, float], xlabel: str, limit: float | None = None) -> str:
-    """Draw a horizontal bar for each name, as an SVG element; the axis ends at ``limit``, if one is given."""
-    figure, axes = _axes(height=0.7 + 0.24 * len(counts))
-    axes.barh(list(counts), list(counts.values()), color=COLOURS[0])
-    axes.invert_yaxis()
-    axes.margins(y=0.02)
-    if limit is not None:
-        axes.set_xlim(0, limit)
-    axes.set_xlabel(xlabel)
-    return _svg(figure)
+def bars(counts: Mapping[str, float], label: str, limit: float | None = None) -> str:
+    """Return a horizontal bar for each name with its number, as an element of HTML, so that names wrap.
+
+    Parameters
+    ----------
+    label
+        What is counted; stands below.
+    limit
+        The number of a whole bar, the largest by default.
+    """
+    whole = limit if limit is not None else max(counts.values(), default=0.0)
+    rows = "".join(
+        f'<div class="row"><span>{escape(name)}</span>'
+        f'<i style="--part: {value / whole if whole > 0 else 0:.4f}"></i><b>{_number(value)}</b></div>'
+        for name, value in counts.items()
+    )
+    return f'<div class="bars">{rows}</div><p class="axis">{escape(label)}</p>'
 
 
 def curves(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel: str, ylabel: str) -> str:
@@ -55,8 +80,9 @@ def curves(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel:
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     if len(lines) > 1:
-        axes.legend(frameon=False, labelcolor=INK, fontsize=8)
-    return _svg(figure)
+        # above the curves, in as many rows as the names need: nothing lies on a line
+        _legend_above(figure, axes, max(map(len, lines)))
+    return _svg(figure, f"{ylabel} by {xlabel}")
 
 
 def accuracies(scores: Mapping[str, Sequence[float]], chance: float) -> str:
@@ -69,12 +95,12 @@ def accuracies(scores: Mapping[str, Sequence[float]], chance: float) -> str:
     axes.axvline(chance, color=INK, linestyle="--", linewidth=1)
     # above the frame, where no bar and no tick label is
     above = axes.get_xaxis_transform()
-    axes.text(chance, 1.0, "chance", color=INK, fontsize=8, ha="center", va="bottom", transform=above)
+    axes.text(chance, 1.0, "chance", color=INK, fontsize=TICKS, ha="center", va="bottom", transform=above)
     axes.set_yticks(range(len(scores)), list(scores))
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.set_xlabel("top-1 accuracy on the test split")
-    return _svg(figure)
+    return _svg(figure, "top-1 accuracy by encoder")
 
 
 def heat_map(
@@ -116,7 +142,7 @@ def heat_map(
     axes.tick_params(axis="y", length=0, labelsize=7)
     axes.set_xlabel(xlabel)
     _scale(figure, shown, axes, label)
-    return _svg(figure)
+    return _svg(figure, f"{label} by row and {xlabel}")
 
 
 def confusion(counts: NDArray[np.integer[Any]], names: Sequence[str]) -> str:
@@ -138,12 +164,12 @@ def confusion(counts: NDArray[np.integer[Any]], names: Sequence[str]) -> str:
         axes.set_yticks(range(len(names)), names)
     if len(names) <= WRITTEN_CLASSES:
         for row, column in np.argwhere(counts > 0):
-            ink = "#ffffff" if share[row, column] > 0.55 else INK
+            ink = "#ffffff" if share[row, column] > 0.8 else STRONG
             axes.text(column, row, counts[row, column], ha="center", va="center", fontsize=7, color=ink)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     _scale(figure, shown, axes, "part of the true class")
-    return _svg(figure)
+    return _svg(figure, "confusion: true classes by predicted ones")
 
 
 def scatter(points: NDArray[Any], group: NDArray[np.integer[Any]], names: Sequence[str]) -> str:
@@ -168,7 +194,7 @@ def scatter(points: NDArray[Any], group: NDArray[np.integer[Any]], names: Sequen
         axes.legend(
             frameon=False,
             labelcolor=INK,
-            fontsize=8,
+            fontsize=TICKS,
             loc="upper left",
             bbox_to_anchor=(1, 1),
             markerscale=1.3,
@@ -176,26 +202,39 @@ def scatter(points: NDArray[Any], group: NDArray[np.integer[Any]], names: Sequen
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)
-    return _svg(figure)
+    return _svg(figure, "features on a map, by class")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def _legend_above(figure: Any, axes: Any, longest: int) -> None:
+    """Name the lines above a chart; as many beside each other as fit."""
+    handles, names = axes.get_legend_handles_labels()
+    beside = max(1, min(len(names), int(46 / (longest + 5))))
+    figure.legend(
+        handles, names, loc="outside upper left", ncols=beside, frameon=False, labelcolor=INK, fontsize=TICKS
+    )
 
 
 def _scale(figure: Any, shown: Any, axes: Any, label: str) -> None:
     """Say beside a chart which colour is which value."""
     scale = figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02)
-    scale.set_label(label, color=INK, fontsize=8)
-    scale.ax.tick_params(colors=INK, labelsize=7)
+    scale.set_label(label, color=INK, fontsize=TICKS)
+    scale.ax.tick_params(colors=INK, labelsize=8)
     scale.outline.set_visible(False)
 
 
-def _axes(width: float = 5.2, height: float = 2.6) -> tuple[Any, Any]:
+def _axes(width: float = 4.4, height: float = 2.5) -> tuple[Any, Any]:
     need("matplotlib", "view")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
     axes = figure.add_subplot(facecolor="none")
-    axes.tick_params(colors=INK, labelsize=8)
-    axes.xaxis.label.set(color=INK, fontsize=9)
-    axes.yaxis.label.set(color=INK, fontsize=9)
+    axes.tick_params(colors=INK, labelsize=TICKS)
+    axes.xaxis.label.set(color=INK, fontsize=WORDS)
+    axes.yaxis.label.set(color=INK, fontsize=WORDS)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(INK)
@@ -206,7 +245,7 @@ def _cycle(count: int) -> list[str]:
     return [COLOURS[i % len(COLOURS)] for i in range(count)]
 
 
-def _svg(figure: Any) -> str:
+def _svg(figure: Any, label: str) -> str:
     import matplotlib as mpl
 
     text = io.StringIO()
@@ -214,4 +253,6 @@ def _svg(figure: Any) -> str:
     with mpl.rc_context({"svg.hashsalt": "skelconv"}):
         figure.savefig(text, format="svg", metadata={"Date": None})
     whole = text.getvalue()
-    return whole[whole.index("<svg") :]
+    for colour, own in _OF_THE_PAGE.items():
+        whole = whole.replace(colour, own)
+    return f'<svg class="plot" role="img" aria-label="{escape(label)}"{whole[whole.index("<svg") + 4 :]}'

@@ -14,12 +14,13 @@ from skelconv.report.html import data_url, render_page, write_page
 from skelconv.report.runs import Run, read_run
 from skelconv.s2i.picture import image_to_rgb, png_bytes
 from skelconv.s2i.read import S2IStore, open_s2i
-from skelconv.store.store import Store, open_store
+from skelconv.store.store import PARTS, Store, open_store
 from skelconv.view.viewer import viewer_fragment
 
 IMAGES_PER_CLASS = 4
 CLASSES_SHOWN = 12
 TABLE_ROWS = 8
+LABELS_SHOWN = 30
 TABLE_COLUMNS = ("recording", "label", "action", "subject", "camera", "body", "length")
 
 
@@ -77,7 +78,11 @@ def _data_section(store: Store) -> dict[str, Any]:
         ["size", "max"], ascending=[False, True], kind="stable"
     )
     shown = store.recording(str(typical.index[0]))
-    made = store.info.provenance
+    made, rate = store.info.provenance, store.info.frame_rate
+    splits = {
+        protocol: {part: int((table[f"split_{protocol}"] == part).sum()) for part in PARTS}
+        for protocol in store.info.protocols
+    }
     return {
         "info": store.info,
         "facts": {
@@ -92,12 +97,33 @@ def _data_section(store: Store) -> dict[str, Any]:
         .head(TABLE_ROWS)
         .rename_axis(index=None, columns="sequence")
         .to_html(border=0, classes="data"),
-        "lengths": charts.histogram(lengths, "frames in a sequence"),
-        "labels": charts.bars({str(name): int(n) for name, n in actions.head(30).items()}, "sequences"),
-        "splits": {
-            protocol: {part: int((table[f"split_{protocol}"] == part).sum()) for part in ("train", "test")}
-            for protocol in store.info.protocols
-        },
+        "lengths": charts.histogram(
+            lengths if rate is None else lengths / rate, "frames" if rate is None else "seconds", "sequences"
+        ),
+        "labels": charts.bars(
+            {str(name): int(n) for name, n in actions.head(LABELS_SHOWN).items()}, "sequences"
+        ),
+        "labels_shown": min(len(actions), LABELS_SHOWN),
+        "labels_all": len(actions),
+        "splits": splits,
+        "split_bars": charts.bars(
+            {
+                f"{protocol} {part}": count
+                for protocol, parts in splits.items()
+                for part, count in parts.items()
+                if count or part in ("train", "test")
+            },
+            "sequences",
+        )
+        if splits
+        else "",
+        "people": charts.bars(
+            {
+                f"{size} {'person' if size == 1 else 'people'}": int(count)
+                for size, count in recordings["size"].value_counts().sort_index().items()
+            },
+            "recordings",
+        ),
         "viewer": viewer_fragment([shown], store.skeleton, store.info.frame_rate),
     }
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skelconv.extras import need
-from skelconv.view.drawing import FAMILIES, MIDDLE, head, limbs, turn
+from skelconv.view.drawing import MIDDLE, SOLO, head, limbs, turn
 from skelformats.skeleton import Skeleton
 
 SIDE_VIEW = np.pi / 2
@@ -133,21 +133,20 @@ def _limbs(view: NDArray[np.float64], skeleton: Skeleton, metric: bool) -> str:
     low, high = view[there, :2].min(axis=0), view[there, :2].max(axis=0)
     reach = max(float((high - low).max()) / 2 * 1.08, _REACH if metric else 1e-6)
     spot = 50 + (view[:, :2] - (low + high) / 2) * (1, -1) * (48 / reach)
-    family = FAMILIES[0]
     drawn = [limb for limb in limbs(skeleton) if there[limb.joint] and there[limb.other]]
     drawn.sort(key=lambda limb: float(view[limb.joint, 2] + view[limb.other, 2]))
     parts = []
     for limb in drawn:
         (x1, y1), (x2, y2) = spot[limb.joint], spot[limb.other]
         parts.append(
-            f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{family[limb.side]}"/>'
+            f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{SOLO[limb.side]}"/>'
         )
     top = head(skeleton)
     if top is None:
         top = next((n for n, name in enumerate(skeleton.names) if name.startswith("head")), None)
     if top is not None and there[top]:
         x, y = spot[top]
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.6" fill="{family[MIDDLE]}"/>')
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.6" fill="{SOLO[MIDDLE]}"/>')
     return "".join(parts)
 
 

@@ -22,11 +22,16 @@ RIGHT: Side = 2
 
 FAMILIES = (
     ("#2f7de1", "#7887a0", "#0f9f96"),
-    ("#e0452f", "#a08378", "#c97f00"),
+    ("#e0452f", "#a08378", "#c47b00"),
     ("#3b9a3f", "#86917b", "#8f9400"),
     ("#8b5ce0", "#9686a4", "#d3559f"),
 )
-"""Colours of left, middle and right limbs of each body in turn; they read on white and on near-black."""
+"""Colours of left, middle and right limbs of each of several bodies in turn; they read on white and on
+near-black.
+"""
+
+SOLO = ("#2f7de1", "#7887a0", "#d9622b")
+"""Those of a body that is alone, and needs not be told from others: left and right are farther apart."""
 
 HEAT = ("#8a93a0", "#e5a50a", "#d4262c")
 """Colours of little, middling and much of something, such as attention; they read on white and on
@@ -117,6 +122,11 @@ def make_scene(recording: Recording, skeleton: Skeleton, yaw: float | None = Non
         high=high,
         flat=flat,
     )
+
+
+def family(body: int, bodies: int) -> tuple[str, str, str]:
+    """Return the colours of left, middle and right limbs of one of so many bodies."""
+    return FAMILIES[body % len(FAMILIES)] if bodies > 1 else SOLO
 
 
 def limbs(skeleton: Skeleton) -> tuple[Limb, ...]:

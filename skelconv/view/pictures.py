@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from skelconv.extras import need
 from skelconv.s2i.picture import image_to_rgb
 from skelconv.s2i.plan import S2IPlan
-from skelconv.view.drawing import FAMILIES, LEFT, MIDDLE, RIGHT, Scene, grid_step, head, turn
+from skelconv.view.drawing import FAMILIES, LEFT, MIDDLE, RIGHT, Scene, family, grid_step, head, turn
 from skelformats.skeleton import Skeleton
 
 POSES = 8
@@ -143,16 +143,16 @@ class _Panel:
             axes.axhline(scene.low[1], color="#b9bfc8", linewidth=1, zorder=0)
         for body, pose in sorted(self.poses, key=lambda item: float(np.nanmean(item[1][:, 2]))):
             spots = pose[:, :2] - (self.centre, 0)
-            family = FAMILIES[body % len(FAMILIES)]
+            colour = family(body, len(scene.bodies))
             # limbs far from the viewer first; those with a joint missing are left out
             depth = {limb: pose[limb.joint, 2] + pose[limb.other, 2] for limb in scene.limbs}
             drawn = sorted((limb for limb in scene.limbs if np.isfinite(depth[limb])), key=depth.__getitem__)
             lines = [spots[[limb.joint, limb.other]] for limb in drawn]
-            colours = [family[limb.side] for limb in drawn]
+            colours = [colour[limb.side] for limb in drawn]
             axes.add_collection(LineCollection(lines, colors=colours, linewidths=1.8, capstyle="round"))
-            axes.plot(*spots.T, "o", color=family[MIDDLE], markersize=1.8)
+            axes.plot(*spots.T, "o", color=colour[MIDDLE], markersize=1.8)
             if (top := head(skeleton)) is not None:
-                axes.plot(*spots[top], "o", color=family[MIDDLE], markersize=5.5)
+                axes.plot(*spots[top], "o", color=colour[MIDDLE], markersize=5.5)
 
 
 def _heading(figure: Any, scene: Scene, size: tuple[float, float]) -> None:
@@ -167,9 +167,10 @@ def _heading(figure: Any, scene: Scene, size: tuple[float, float]) -> None:
         style = {"fontsize": 8.5, "color": SOFT, "va": "center", "parse_math": False, **look}
         figure.text(0.12 / size[0], 1 - down / size[1], text, **style)
     words: list[tuple[str, str]] = []
-    for body, family in zip(range(len(scene.bodies)), FAMILIES, strict=False):
-        words += [(f"   body {body + 1}:", SOFT)] if len(scene.bodies) > 1 else []
-        words += [("left", family[LEFT]), ("right", family[RIGHT])]
+    for body in range(min(len(scene.bodies), len(FAMILIES))):
+        colour = family(body, len(scene.bodies))
+        words += [(f"   person {body + 1}:", SOFT)] if len(scene.bodies) > 1 else []
+        words += [("left", colour[LEFT]), ("right", colour[RIGHT])]
     areas: list[Any] = [TextArea(word, textprops={"color": colour, "fontsize": 8}) for word, colour in words]
     legend = HPacker(children=areas, pad=0, sep=5)
     place = (1 - 0.15 / size[0], 0.06 / size[1])

@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
 import numpy as np
 
+from skelconv.extras import need
 from skelconv.s2i.read import S2IStore, open_s2i
 from skelconv.store import schema
 from skelconv.store.info import StoreInfo
 from skelconv.store.location import locate, read_metadata
 from skelconv.store.recording import Recording
 from skelconv.store.store import Store, near_names, open_store
-from skelconv.view.animation import gif
-from skelconv.view.drawing import caption, make_scene
+from skelconv.view.animation import count_pictures, gif, mp4
+from skelconv.view.drawing import Scene, caption, make_scene
+from skelconv.view.overlay import MOST, OverlayStage, open_frames
 from skelconv.view.pictures import film_strip, labelled_image
+from skelconv.view.stage import WIDEST, Stage, TheatreStage
 from skelconv.view.viewer import viewer_page
 from skelformats.errors import SkelconvError, UnknownNameError
 
-SUFFIXES = {".png": "film strip", ".gif": "animation", ".html": "page with a viewer"}
+SUFFIXES = {".png": "film strip", ".gif": "animation", ".mp4": "video", ".html": "page with a viewer"}
 """What is made of a recording, by the suffix of the file."""
+
+Bar = Callable[[int, str, int], AbstractContextManager[Callable[[int, int], None]]]
+"""From total, unit and bytes to a context that gives ``advance(steps, bytes)``, as
+`skelconv.cli.command.progress`.
+"""
+
+
+def no_bar(total: int, unit: str, size: int) -> AbstractContextManager[Callable[[int, int], None]]:
+    """Say nothing."""
+    return nullcontext(lambda steps, size: None)
 
 
 class ViewError(SkelconvError, ValueError):
     """A picture that cannot be made: of this kind, or of this store."""
 
 
-def view(store: str | Path | Store | S2IStore, name: str | None, out: str | Path) -> Path:
+def view(
+    store: str | Path | Store | S2IStore,
+    name: str | None,
+    out: str | Path,
+    video: str | Path | None = None,
+    bar: Bar = no_bar,
+) -> Path:
     """Draw a recording, one body of it, or an encoded sample, in the way that the suffix of ``out`` says.
 
     Parameters
@@ -38,7 +59,14 @@ def view(store: str | Path | Store | S2IStore, name: str | None, out: str | Path
         a recording, whose first sample is drawn. None takes the first.
     out
         ``.png``: a film strip, or the encoded sample with its joints named. ``.gif``: an animation.
-        ``.html``: a page that turns, plays and scrubs, from disk and offline. An existing file is replaced.
+        ``.mp4``: the same as a video. ``.html``: a page that turns, plays and scrubs, from disk and
+        offline. An existing file is replaced.
+    video
+        Of an animation: draw onto these pictures, a video file or a folder with a picture a frame. The store
+        has 2D poses, or its joints in the picture beside 3D ones; frame 0 of the recording is the first
+        picture.
+    bar
+        What shows the progress of an animation.
 
     Returns
     -------
@@ -48,18 +76,22 @@ def view(store: str | Path | Store | S2IStore, name: str | None, out: str | Path
     ------
     ViewError
         The suffix is none of these, or the store holds nothing to draw.
+    OverlayError
+        The pictures are too few, of another size, or the store does not say where they show its joints.
     UnknownNameError
         The store has no recording, sequence or sample called ``name``.
     StoreError
         The store cannot be read.
     MissingExtraError
-        The extra ``view`` is not installed.
+        The extra ``view`` is not installed, or of videos the extra ``video``.
     """
     out = Path(out)
     suffix = out.suffix.lower()
     if suffix not in SUFFIXES:
         kinds = ", ".join(f"{one} ({what})" for one, what in SUFFIXES.items())
         raise ViewError(f"{out}: found the suffix {out.suffix!r}, expected one of {kinds}")
+    if video is not None and suffix not in (".gif", ".mp4"):
+        raise ViewError(f"{out}: found the suffix {suffix} with --video, expected .gif or .mp4")
     opened = store if isinstance(store, Store | S2IStore) else _open(store)
     if isinstance(opened, S2IStore):
         if suffix != ".png":
@@ -69,7 +101,11 @@ def view(store: str | Path | Store | S2IStore, name: str | None, out: str | Path
             )
         content = _draw_sample(opened, name)
     else:
-        content = _draw_recording(opened, find_recording(opened, name), suffix)
+        recording = find_recording(opened, name)
+        if suffix in (".gif", ".mp4"):
+            content = _animate(opened, recording, suffix, None if video is None else Path(video), bar)
+        else:
+            content = _draw_recording(opened, recording, suffix)
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = out.with_name(out.name + ".partial")
     aside.write_bytes(content)
@@ -111,13 +147,34 @@ def _draw_recording(store: Store, recording: Recording, suffix: str) -> bytes:
     rate = store.info.frame_rate
     if suffix == ".html":
         return viewer_page([recording], store.skeleton, rate).encode()
+    return film_strip(_scene(store, recording), store.skeleton, rate)
+
+
+def _scene(store: Store, recording: Recording) -> Scene:
     scene = make_scene(recording, store.skeleton)
     if not len(scene.frames()):
         raise ViewError(
             f"{store.path}: found no joint in any frame of {recording.name}, expected one to draw"
         )
-    draw = film_strip if suffix == ".png" else gif
-    return draw(scene, store.skeleton, rate)
+    return scene
+
+
+def _animate(store: Store, recording: Recording, suffix: str, video: Path | None, bar: Bar) -> bytes:
+    need("PIL", "view")
+    if suffix == ".mp4":
+        need("av", "video")
+    rate = store.info.frame_rate
+    with ExitStack() as stack:
+        if video is None:
+            scene = _scene(store, recording)
+            stage: Stage = TheatreStage(scene, store.skeleton)
+        else:
+            most = WIDEST if suffix == ".gif" else MOST
+            on = OverlayStage(recording, store, stack.enter_context(open_frames(video)), video, most)
+            stage, scene = on, on.scene
+        total = count_pictures(scene, rate, suffix == ".mp4")
+        advance = stack.enter_context(bar(total, "pictures", 0))
+        return (mp4 if suffix == ".mp4" else gif)(scene, stage, rate, lambda count: advance(count, 0))
 
 
 def _draw_sample(store: S2IStore, name: str | None) -> bytes:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from skelconv.extras import need
 from skelconv.store.recording import Recording
-from skelconv.view.drawing import FAMILIES, HEAT, Scene, head, limbs, make_scene
+from skelconv.view.drawing import FAMILIES, HEAT, SOLO, Scene, head, limbs, make_scene
 from skelformats.skeleton import Skeleton
 
 
@@ -61,6 +61,7 @@ def viewer_fragment(
         "limbs": [[limb.joint, limb.other, limb.side] for limb in limbs(skeleton)],
         "head": head(skeleton),
         "families": FAMILIES,
+        "solo": SOLO,
         "heat": None if heat is None else HEAT,
         "names": list(names),
         "recordings": [_plain(make_scene(recording, skeleton, yaw)) for recording in recordings],

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from skelconv.report import charts
+from skelconv.report.html import render_page
 from skelconv.report.page import write_report
 from skelconv.report.runs import RunFolderError, read_run
 from skelconv.s2i.options import EncodeOptions
 from skelconv.s2i.write import encode_store
 from skelconv.store.store import Store
+from skelconv.view.drawing import FAMILIES, SOLO
 from tests.skelconv.scenes import body, recording
 from tests.skelconv.stores import dataset, store_of
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture
@@ -79,3 +86,67 @@ def test_a_folder_without_a_run_is_named(store: Store, tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"found no metrics\.csv"):
         write_report(tmp_path / "report.html", store.path, None, [tmp_path])
     assert not (tmp_path / "report.html").exists()
+
+
+def test_colours_of_data_and_text_stand_out_from_the_cards_of_light_and_dark_pages() -> None:
+    page = render_page("skelconv.report", "base.html.j2")
+    blocks = re.findall(r":root \{ (--.*?)\}", page)
+    modes = [dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in blocks]
+    assert len(modes) == 2
+    for mode in modes:
+        for colour in (*charts.COLOURS, *SOLO, *(colour for family in FAMILIES for colour in family)):
+            # graphics: 3 (WCAG 2.1, 1.4.11)
+            assert contrast(colour, mode["card"]) >= 3, (colour, mode["card"])
+        for paper in ("card", "paper"):
+            # text: 4.5 (WCAG 2.1, 1.4.3)
+            assert contrast(mode["soft"], mode[paper]) >= 4.5
+
+
+def test_text_of_charts_takes_the_colour_of_the_page() -> None:
+    chart = charts.curves({"a": ([1, 2], [3, 4]), "b": ([1, 2], [4, 3])}, "epoch", "loss")
+    assert charts.INK not in chart.replace(f"var(--soft, {charts.INK})", "")
+    assert "var(--soft" in chart
+
+
+def test_names_in_bars_cannot_become_markup() -> None:
+    assert "<img" not in charts.bars({"<img src=x>": 3.0}, "<b>")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium to load the page in")
+def test_on_a_phone_nothing_is_wider_than_the_screen(store: Store, tmp_path: Path) -> None:
+    encode_store(store, tmp_path / "s2i.zarr", EncodeOptions(size=16))
+    runs = [run_folder(tmp_path / f"run{n}", top1) for n, top1 in enumerate((0.6, 0.7))]
+    write_report(tmp_path / "report.html", store.path, tmp_path / "s2i.zarr", runs, "A-long-title-" * 9)
+    inner = (tmp_path / "report.html").read_text().replace("&", "&amp;").replace('"', "&quot;")
+    (tmp_path / "page.html").write_text(
+        f'<body><iframe id="phone" width="390" height="800" srcdoc="{inner}"></iframe><script>'
+        "addEventListener('load', () => setTimeout(() => { "
+        "const page = document.getElementById('phone').contentDocument.documentElement; "
+        "document.body.dataset.wide = page.scrollWidth - page.clientWidth; }, 300));</script></body>"
+    )
+    command = (
+        *(
+            str(CHROMIUM),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--virtual-time-budget=1500",
+        ),
+        *("--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"),
+        (tmp_path / "page.html").as_uri(),
+    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert re.search(r'data-wide="(\d+)"', done.stdout)[1] == "0"
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast of two colours ``#rrggbb``, as WCAG 2.1 defines it."""
+    lights = []
+    for colour in (one, other):
+        parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        red, green, blue = (
+            part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+        )
+        lights.append(0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05)
+    return max(lights) / min(lights)

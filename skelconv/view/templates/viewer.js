@@ -8,6 +8,7 @@
   const rate = data.frameRate || 30, joints = data.joints;
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer;
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+  const LEFT_SIDE = -Math.PI / 2;
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
   let take, frame, view, playing = false, visible = true, last = 0, owed = 0, queued = false;
@@ -29,21 +30,28 @@
     scrub.max = Math.max(0, take.length - 1);
     find("legend").replaceChildren(...take.bodies.map((_, body) => {
       const entry = document.createElement("span");
-      entry.append(data.names[body] ?? (take.bodies.length > 1 ? "body " + (body + 1) : ""));
-      const family = data.families[body % data.families.length];
+      const name = data.names[body] ?? (take.bodies.length > 1 ? "person " + (body + 1) : "");
+      if (name) entry.append(name);
+      const family = familyOf(body);
       for (const [colour, word] of data.heat ? [[`linear-gradient(90deg, ${data.heat})`, "little to much"]]
         : [[family[0], "left"], [family[2], "right"]]) {
         const chip = document.createElement("i");
         chip.style.background = colour;
         if (data.heat) chip.style.width = "42px";
+        if (!entry.hasChildNodes()) chip.className = "sv-first";
         entry.append(chip, word);
       }
       return entry;
     }));
+    for (const name of ["front", "side"]) find(name).hidden = take.flat;
     find("hint").textContent = (take.flat ? "drag moves" : "drag turns, shift-drag moves")
       + ", wheel zooms, space plays, \u2190 \u2192 step";
     reset();
     show(Math.max(0, Math.min(...take.rows.map((body) => body.first ?? 0))));
+  }
+  // one person: left and right as far apart as can be; several: each a pair of colours of its own
+  function familyOf(body) {
+    return take.bodies.length > 1 ? data.families[body % data.families.length] : data.solo;
   }
   function reset() {
     view = start();
@@ -55,8 +63,9 @@
   function show(number) {
     frame = clamp(Math.round(number) || 0, 0, Math.max(0, take.length - 1));
     scrub.value = frame;
-    const text = "frame " + frame + " of " + take.length
-      + (data.frameRate ? " \u00b7 " + (frame / rate).toFixed(2) + " s" : "");
+    const seconds = (frames) => (frames / rate).toFixed(2);
+    const text = (data.frameRate ? seconds(frame) + " of " + seconds(take.length) + " s \u00b7 " : "")
+      + "frame " + frame + " of " + take.length;
     find("frame").textContent = text;
     scrub.setAttribute("aria-valuetext", text);
     redraw();
@@ -139,7 +148,7 @@
     if (!take.flat) ground(place, style.getPropertyValue("--sv-line"), pixel);
     const strokes = [];
     take.rows.forEach(({ at, position, heat }, body) => {
-      const row = at.get(frame), family = data.families[body % data.families.length];
+      const row = at.get(frame), family = familyOf(body);
       if (row === undefined) return;
       const warm = (j) => heat[row * joints + j];
       const raw = Array.from({ length: joints }, (_, j) => position.subarray(3 * (row * joints + j), 3 * (row * joints + j) + 3));
@@ -173,6 +182,7 @@
     root.dataset.strokes = strokes.length;
   }
   function redraw() {
+    Object.assign(root.dataset, { yaw: view.yaw, pitch: view.pitch });
     if (!queued) { queued = true; requestAnimationFrame(draw); }
   }
 
@@ -185,6 +195,12 @@
   const zoomBy = (factor) => { view.zoom = clamp(view.zoom * factor, 0.2, 20); redraw(); };
   function rotate(dx, dy) {
     view.yaw += dx; view.pitch = clamp(view.pitch + dy, -1.5, 1.5);
+    redraw();
+  }
+  // square to the body: the chest to the viewer, or its left side
+  function face(yaw) {
+    if (take.flat) return;
+    Object.assign(view, { yaw: take.yaw + yaw, pitch: 0 });
     redraw();
   }
   canvas.addEventListener("pointerdown", (event) => {
@@ -219,11 +235,15 @@
     else if (event.key === "+" || event.key === "=") zoomBy(1.15);
     else if (event.key === "-") zoomBy(1 / 1.15);
     else if (event.key === "0") reset();
+    else if (event.key === "f") face(0);
+    else if (event.key === "s") face(LEFT_SIDE);
     else return;
     event.preventDefault();
   });
   play.addEventListener("click", () => setPlaying(!playing));
   scrub.addEventListener("input", () => { setPlaying(false); show(Number(scrub.value)); });
+  find("front").addEventListener("click", () => face(0));
+  find("side").addEventListener("click", () => face(LEFT_SIDE));
   find("reset").addEventListener("click", reset);
   if (pick) pick.addEventListener("change", () => load(Number(pick.value)));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
