@@ -57,6 +57,12 @@ _CONFIDENCES: Mapping[Form, Confidence] = {
     "results": SCORE,
     "mpii": MPII_VISIBILITY,
 }
+WHOLE_BODY = Confidence(
+    "f4", "visibility flag: 0 not labelled, 1 occluded, 2 visible; of faces and hands also the score of one"
+)
+_WHOLE_BODIES = ("coco_wholebody133", "halpe136")
+_MORE_KEYPOINTS = ("foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts")
+"""Lists that COCO-WholeBody has beside the 17 of the body, in the order of its layout (data_format.md)."""
 _FACTS = load_facts("coco")
 _SUBSET = re.compile(r"person_keypoints_(\w+)")
 
@@ -73,9 +79,12 @@ def configure(root: Path, options: ReadOptions) -> Dataset:
     """Return the dataset with the layout and the kind of confidence that the first file shows."""
     shape = peek(root)
     layout = layout_name(options, shape, "coco17")
-    return replace(
-        COCO.dataset, skeleton=layout, confidence=_CONFIDENCES[shape.form if shape else "annotations"]
-    )
+    form: Form = shape.form if shape else "annotations"
+    return replace(COCO.dataset, skeleton=layout, confidence=_confidence(form, layout))
+
+
+def _confidence(form: Form, layout: str) -> Confidence:
+    return WHOLE_BODY if form == "annotations" and layout in _WHOLE_BODIES else _CONFIDENCES[form]
 
 
 def scan(root: Path, options: ReadOptions) -> list[Source]:
@@ -112,7 +121,7 @@ def read(root: Path, source: Source, options: ReadOptions) -> list[Clip]:
     else:
         entries = content
     person_of = _mpii_person if form == "mpii" else _coco_person
-    confidence = _CONFIDENCES[form]
+    confidence = _confidence(form, dataset.skeleton)
     people = [
         person_of(path, f"in entry {number}", entry, dataset.skeleton, confidence)
         for number, entry in enumerate(entries)
@@ -214,7 +223,10 @@ def _coco_person(path: Path, where: str, entry: Any, layout: str, confidence: Co
     image = entry.get("image_id")
     if not isinstance(image, int | str) or isinstance(image, bool):
         raise FormatError(path, f"{where} the image_id {image!r:.40}", "a whole number or a file name")
-    joints = triples(path, where, entry["keypoints"], layout)
+    keypoints = entry["keypoints"]
+    if layout == "coco_wholebody133" and isinstance(keypoints, list) and _MORE_KEYPOINTS[0] in entry:
+        keypoints = keypoints + _more_keypoints(path, where, entry)
+    joints = triples(path, where, keypoints, layout)
     if confidence.states:
         check_states(path, where, joints, confidence.states)
     identity = entry.get("id")
@@ -223,6 +235,16 @@ def _coco_person(path: Path, where: str, entry: Any, layout: str, confidence: Co
     box = box_of(path, where, entry.get("bbox"))
     score = score_of(path, where, entry.get("score"))
     return _Person(image, Detection(0, body, joints, box, score, {"crowd": crowd}))
+
+
+def _more_keypoints(path: Path, where: str, entry: Mapping[str, Any]) -> list[Any]:
+    """Return the keypoints of feet, face and hands of a COCO-WholeBody annotation, one after another."""
+    found: list[Any] = []
+    for name in _MORE_KEYPOINTS:
+        if not isinstance(entry.get(name), list):
+            raise FormatError(path, f"{where} no list {name!r}", f"the lists {', '.join(_MORE_KEYPOINTS)}")
+        found += entry[name]
+    return found
 
 
 def _mpii_person(path: Path, where: str, entry: Any, layout: str, confidence: Confidence) -> _Person:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from skelformats import csv_text
 from skelformats.errors import FormatError, SkelconvError
 from skelformats.files import list_sources
 from skelformats.keypoints import recording_name
@@ -349,7 +350,7 @@ def _read(path: Path) -> pd.DataFrame:
             head = [file.readline().rstrip("\r\n").split(separator) for _ in range(4)]
         if head[0][0].lower() == "scorer":
             return _deeplabcut(path, head)
-        return pd.read_csv(path, sep=separator, encoding="utf-8-sig", low_memory=False)
+        return csv_text.read_csv(path, sep=separator, low_memory=False)
     except UnicodeDecodeError as error:
         raise FormatError(path, f"bytes that are not text ({error})", "a table as UTF-8 text") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -362,7 +363,7 @@ def _deeplabcut(path: Path, head: Sequence[Sequence[str]]) -> pd.DataFrame:
     """Bring DeepLabCut's header of three or four rows to one row of names, and its individuals to rows."""
     several = len(head) > 1 and head[1][0].lower() == "individuals"
     rows = 4 if several else 3
-    body = pd.read_csv(path, header=None, skiprows=rows, encoding="utf-8-sig")
+    body = csv_text.read_csv(path, header=None, skiprows=rows)
     parts, coords = head[rows - 2], head[rows - 1]
     whose = head[1] if several else [SOLE] * len(parts)
     if not (len(parts) == len(coords) == len(whose) == body.shape[1]):

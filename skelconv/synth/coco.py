@@ -70,7 +70,9 @@ def _image(seed: int, index: int, settings: Settings) -> tuple[Video, int, list[
         rows[..., 2] = np.where(rng.random(rows.shape[:2]) < 0.2, 1, 2)
         rows[outside | (person.rows[at] == 0).all(-1)] = 0.0
         if len(rows) and rows.any():
-            people.append(Filmed(person.person, np.zeros(1, np.int32), rows, person.noiseless[at]))
+            people.append(
+                Filmed(person.person, np.zeros(1, np.int32), rows, person.noiseless[at], person.seen[at])
+            )
     return video, 7 * index + 9, people
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import orjson
 
 from skelconv.synth.truth import GroundTruth, Settings
-from skelconv.synth.video import Filmed, ScoredTrack, Video, film, true_track, truth
+from skelconv.synth.video import ScoredTrack, Video, film, true_track, truth, untracked
 
 _WORD = 2
 
@@ -37,7 +37,7 @@ def make_output(seed: int, index: int, settings: Settings) -> tuple[GroundTruth,
         f"{name}/{name}_{frame:012d}_keypoints.json": orjson.dumps({"version": 1.3, "people": people})
         for frame, people in enumerate(frames)
     }
-    tracks = _tracked(video) if tracked else _untracked(video)
+    tracks = _tracked(video) if tracked else untracked(video)
     found = truth(f"{name}__{name}", video, tracks)
     return replace(found, label=-1), files
 
@@ -45,17 +45,3 @@ def make_output(seed: int, index: int, settings: Settings) -> tuple[GroundTruth,
 def _tracked(video: Video) -> list[ScoredTrack]:
     made = [true_track(str(person.person), person, person.rows) for person in video.people]
     return [track for track in made if track is not None]
-
-
-def _untracked(video: Video) -> list[ScoredTrack]:
-    """One track for each person and frame: without ids nobody is anybody's next frame."""
-    tracks = []
-    for frame in range(video.length):
-        number = 0
-        for person in video.people:
-            at = person.frame_index == frame
-            one = Filmed(person.person, person.frame_index[at], person.rows[at], person.noiseless[at])
-            if at.any() and (track := true_track(f"{frame}.{number}", one, one.rows)):
-                tracks.append(track)
-                number += 1
-    return tracks

@@ -50,7 +50,7 @@ def make_annotations(seed: int, index: int, settings: Settings) -> tuple[GroundT
         rows = person.rows[kept].round(2)
         rows[..., 2] = rows[..., 2] > 0
         rows[:, ears] = 0.0
-        one = Filmed(person.person, person.frame_index[kept], rows, person.noiseless[kept])
+        one = Filmed(person.person, person.frame_index[kept], rows, person.noiseless[kept], person.seen[kept])
         for frame, joints in zip(one.frame_index.tolist(), rows, strict=True):
             annotations.append(
                 {

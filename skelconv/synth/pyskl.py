@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from skelconv.synth.truth import GroundTruth, Settings
-from skelconv.synth.video import HEIGHT, WIDTH, Filmed, film, true_track
+from skelconv.synth.video import HEIGHT, WIDTH, film, true_track
 
 FILE = "custom_hrnet.pkl"
 
@@ -22,7 +23,7 @@ def make_annotation(seed: int, index: int, settings: Settings) -> tuple[GroundTr
     for person in video.people:
         # half precision is what the file holds: beyond 1,024 pixels whole ones
         rows = person.rows.astype(np.float16).astype(np.float64)
-        one = Filmed(person.person, person.frame_index, rows, person.noiseless)
+        one = replace(person, rows=rows)
         if track := true_track(str(person.person), one, rows):
             tracks.append(track)
     # in the order of the array, whoever comes first

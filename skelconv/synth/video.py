@@ -7,7 +7,7 @@ linking is what formats differ in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,13 +50,15 @@ _FILM = 40
 class Filmed:
     """One person of a video, in the T frames in which the detector finds him or her.
 
-    ``rows`` is (T, J, 3): pixels and score, all 0 for a lost joint; ``noiseless`` (T, J, 2) pixels.
+    ``rows`` is (T, J, 3): pixels and score, all 0 for a lost joint; ``noiseless`` (T, J, 2) pixels; ``seen``
+    (T, J, 3) metres in the camera's frame, x to the left, y up, z away.
     """
 
     person: int
     frame_index: NDArray[np.int32]
     rows: Array
     noiseless: Array
+    seen: Array
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,8 @@ def film(layout: str, word: int, seed: int, index: int, settings: Settings) -> V
     skeleton = load_skeleton(layout)
     people = []
     for number, motion in enumerate(motions):
-        exact = _pixels(place(with_landmarks(camera.view(motion)), skeleton))
-        people.append(_detect(number, exact, settings, rng))
+        seen = place(with_landmarks(camera.view(motion)), skeleton)
+        people.append(_detect(number, seen, settings, rng))
     return Video(VIDEO_ACTIONS[label], label, length, tuple(people))
 
 
@@ -144,6 +146,26 @@ def true_track(body: str, person: Filmed, rows: Array, states: bool = False) -> 
     )
 
 
+def untracked(video: Video) -> list[ScoredTrack]:
+    """Return a track for each person and frame: without ids nobody is anybody's next frame."""
+    tracks = []
+    for frame in range(video.length):
+        number = 0
+        for person in video.people:
+            at = person.frame_index == frame
+            one = replace(
+                person,
+                frame_index=person.frame_index[at],
+                rows=person.rows[at],
+                noiseless=person.noiseless[at],
+                seen=person.seen[at],
+            )
+            if at.any() and (track := true_track(f"{frame}.{number}", one, one.rows)):
+                tracks.append(track)
+                number += 1
+    return tracks
+
+
 def box(rows: Array) -> list[float]:
     """Return left, top, width, height around the joints of one person in one frame, (J, 3)."""
     seen = rows[rows[:, 2] > 0, :2]
@@ -170,7 +192,8 @@ def _pixels(position: Array) -> Array:
     return np.array([WIDTH / 2, HEIGHT / 2]) - FOCAL * position[..., :2] / position[..., 2:]
 
 
-def _detect(number: int, exact: Array, settings: Settings, rng: np.random.Generator) -> Filmed:
+def _detect(number: int, seen: Array, settings: Settings, rng: np.random.Generator) -> Filmed:
+    exact = _pixels(seen)
     frames, joints = exact.shape[:2]
     pixels = exact + settings.noise * rng.normal(0.0, 2.5, exact.shape)
     score = np.clip(rng.beta(9.0, 1.5, (frames, joints)), 0.05, 1.0)
@@ -192,4 +215,5 @@ def _detect(number: int, exact: Array, settings: Settings, rng: np.random.Genera
     # somebody who is never found would leave nothing to tell of
     if not present.any():
         present[-1] = True
-    return Filmed(number, np.flatnonzero(present).astype(np.int32), rows[present], exact[present])
+    found = np.flatnonzero(present).astype(np.int32)
+    return Filmed(number, found, rows[present], exact[present], seen[present])

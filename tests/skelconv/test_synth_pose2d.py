@@ -15,7 +15,7 @@ from skelconv.synth.video import HEIGHT, WIDTH, ScoredTrack, film
 from skelformats.reader import Clip, find_reader
 from skelformats.skeleton import load_skeleton
 
-DATASETS = ("coco", "alphapose", "openpose", "posetrack", "instavariety", "pyskl")
+DATASETS = ("coco", "alphapose", "openpose", "mediapipe", "posetrack", "instavariety", "pyskl")
 FAULTY = Settings(frames=(12, 24), faults=3.0)
 COUNT = 10
 

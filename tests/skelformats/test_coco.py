@@ -104,6 +104,25 @@ def test_the_number_of_keypoints_tells_the_layout(tmp_path: Path) -> None:
         assert clip.tracks[0].position.shape[1] == int(layout[-2:])
 
 
+def test_whole_bodies_are_read_where_the_layout_asks_for_them(tmp_path: Path) -> None:
+    feet, face, hand = (keypoints(count) for count in (6, 68, 21))
+    more = {"foot_kpts": feet, "face_kpts": face, "lefthand_kpts": hand, "righthand_kpts": [0.0] * 63}
+    content = labelled(person(**more, face_valid=True))
+    content["annotations"][0]["lefthand_kpts"] = [v * 0.25 for v in hand]
+    (clip,) = read(tmp_path / "coco", content, layout="coco_wholebody133")
+    (track,) = clip.tracks
+    rows = np.array(keypoints() + feet + face + [v * 0.25 for v in hand], np.float32).reshape(-1, 3)
+    np.testing.assert_array_equal(track.position[0, :112], rows[:, :2])
+    np.testing.assert_array_equal(track.confidence, [[*rows[:, 2], *[0.0] * 21]])
+    assert np.isnan(track.position[0, 112:]).all()
+    assert read(tmp_path / "coco", content)[0].tracks[0].position.shape == (1, 17, 2)
+    del content["annotations"][0]["face_kpts"]
+    with pytest.raises(FormatError, match="in entry 0 no list 'face_kpts'"):
+        read(tmp_path / "lacks", content, layout="coco_wholebody133")
+    (clip,) = read(tmp_path / "halpe", labelled(person(keypoints=keypoints(136))), layout="halpe136")
+    assert clip.tracks[0].position.shape == (1, 136, 2)
+
+
 def test_a_file_of_another_kind_or_layout_than_the_first_is_refused(tmp_path: Path) -> None:
     read(tmp_path, labelled(person()), "a.json")
     with pytest.raises(

@@ -16,7 +16,7 @@ from skelformats.errors import FormatError
 from skelformats.reader import Clip, Refused, find_reader
 from tests.fuzzing import examples
 
-DATASETS = ("coco", "alphapose", "openpose", "posetrack", "instavariety", "pyskl")
+DATASETS = ("coco", "alphapose", "openpose", "mediapipe", "posetrack", "instavariety", "pyskl")
 SMALL = Settings(frames=(2, 2))
 
 Edit = tuple[int, int, bytes]
