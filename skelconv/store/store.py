@@ -19,9 +19,12 @@ from numpy.typing import NDArray
 from skelconv.store import schema
 from skelconv.store.backends import ArrayReader, Backend, open_array
 from skelconv.store.info import StoreError, StoreInfo
+from skelconv.store.integrity import STORED
+from skelconv.store.labels import Labels
 from skelconv.store.location import Location, locate, read_metadata
 from skelconv.store.metadata_checks import check_roles
 from skelconv.store.recording import Recording, Sequence
+from skelconv.store.stored import Row, stored_sequence
 from skelformats.errors import UnknownNameError
 from skelformats.skeleton import Skeleton
 
@@ -103,11 +106,14 @@ class Store:
             )
         self._metadata: Mapping[str, Mapping[str, Any]] = metadata.arrays
         self._readers: dict[str, ArrayReader] = {}
+        self._frame_readers: dict[str, ArrayReader] = {}
+        self._array_columns: dict[str, NDArray[Any]] = {}
         check_roles(metadata.arrays, str(path))
         try:
             self.skeleton: Skeleton = self.info.layout()
         except StoreError as error:
             raise StoreError(f"{path}: {error}") from error
+        self._count = int(metadata.arrays[_NAME]["shape"][0])
         self._reader(schema.POSITION)
 
     def __repr__(self) -> str:
@@ -122,7 +128,7 @@ class Store:
         return Store, (self.path if folder is None else folder, self.backend, self.verify)
 
     def __len__(self) -> int:
-        return int(self._metadata[_NAME]["shape"][0])
+        return self._count
 
     def __contains__(self, name: object) -> bool:
         return name in self._row_of
@@ -227,7 +233,9 @@ class Store:
         return self._metadata[name]
 
     def sequence(self, key: int | str) -> Sequence:
-        """Read one sequence, by its number (negative ones count from the end) or its id.
+        """Return one sequence, by its number (negative ones count from the end) or its id.
+
+        Its arrays and its row are read when they are first looked at, each by itself.
 
         Raises
         ------
@@ -236,22 +244,17 @@ class Store:
         UnknownNameError
             No sequence has this id.
         """
-        number = self._number(key)
-        row = self._row(number)
-        start, stop = row["start"], row["start"] + row["length"]
-        values = {name: self.read(start, stop, name) for name in self.arrays}
-        return Sequence(
-            name=row.pop(_NAME),
-            body=row["body"],
-            frame_index=values.pop(schema.FRAME_INDEX),
-            position=values.pop(schema.POSITION),
-            confidence=values.pop(schema.CONFIDENCE, None),
-            extras=values,
-            row=row,
-        )
+        return stored_sequence(self, self._number(key))
+
+    def row(self, key: int | str) -> Row:
+        """Return a sequence's row of the table; its cells are looked up when they are asked for.
+
+        Raises what `sequence` raises, and `UnknownNameError` for a column that is not there.
+        """
+        return Row(self._columns, self.array_columns, self._array_column, self._number(key))
 
     def recording(self, name: str) -> Recording:
-        """Read one recording with all its bodies, in the order of the table.
+        """Return one recording with all its bodies, in the order of the table.
 
         Its ``row`` holds the columns that are the same for all its bodies.
 
@@ -292,7 +295,7 @@ class Store:
         StoreError
             The array is damaged there.
         """
-        reader = self._frame_reader(array)
+        reader = self._frame_readers.get(array) or self._frame_reader(array)
         if not 0 <= start <= stop <= reader.shape[0]:
             raise OutOfRangeError(
                 f"{self.path}: found the range {start} to {stop}, expected one within its {reader.shape[0]} "
@@ -339,9 +342,10 @@ class Store:
         return reader
 
     def _frame_reader(self, name: str) -> ArrayReader:
-        if name not in self._readers and name not in self.arrays:
+        if name not in self.arrays:
             raise UnknownNameError("array along frame", name, self.arrays)
-        return self._reader(name)
+        reader = self._frame_readers[name] = self._reader(name)
+        return reader
 
     def _leading(self, name: str) -> str | None:
         """Name of the first dimension of an array."""
@@ -364,9 +368,29 @@ class Store:
         return columns
 
     @cached_property
-    def _array_columns(self) -> dict[str, NDArray[Any]]:
-        """Columns of arrays by name, each (N, ...)."""
-        return {name: self.array(name) for name in self.array_columns}
+    def bounds(self) -> list[tuple[int, int]]:
+        """First frame of each sequence, and the one after its last, along the dimension ``frame``."""
+        start, length = self._columns["start"], self._columns["length"]
+        return list(zip(start.tolist(), (start + length).tolist(), strict=True))
+
+    @cached_property
+    def labels(self) -> Labels:
+        """What the arrays along frame hold: names of joints and axes, units, frames a second."""
+        nodes = {name: self._metadata[name] for name in self.arrays}
+        dims = {name: tuple(map(str, node["dimension_names"][1:])) for name, node in nodes.items()}
+        labelled = {dim for one in dims.values() for dim in one if dim in self._metadata}
+        coords = {dim: tuple(map(str, self.array(dim))) for dim in sorted(labelled)}
+        attributes = {
+            name: {key: value for key, value in (node.get("attributes") or {}).items() if key != STORED}
+            for name, node in nodes.items()
+        }
+        return Labels(self.skeleton.name, self.info.frame_rate, dims, coords, attributes)
+
+    def _array_column(self, name: str) -> NDArray[Any]:
+        values = self._array_columns.get(name)
+        if values is None:
+            values = self._array_columns[name] = self.array(name)
+        return values
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
@@ -386,13 +410,6 @@ class Store:
         for number, name in enumerate(self._columns["recording"]):
             rows.setdefault(name, []).append(number)
         return rows
-
-    def _row(self, number: int) -> dict[str, Any]:
-        row = {
-            name: values[number] if isinstance(values, list) else values[number].item()
-            for name, values in self._columns.items()
-        }
-        return row | {name: values[number].copy() for name, values in self._array_columns.items()}
 
     def _number(self, key: int | str) -> int:
         if isinstance(key, str):
