@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/store_reads.py --sequences 4000
 
-``store[i].position`` is the user's call: a sequence by its number, all that comes with it. The other readers are
-given the range of frames: ``read`` is the back-end alone, and zarr's API, zarr with zarrs' pipeline and
-tensorstore open the same store. The last two are measured where they are installed (``pip install tensorstore
-zarrs``).
+``store[i].position`` is the user's call: a sequence by its number, all that comes with it. The other
+readers are given the range of frames: ``read`` is the back-end alone, and zarr's API, zarr with zarrs'
+pipeline and tensorstore open the same store. The last two are measured where they are installed (``pip
+install tensorstore zarrs``).
 
 Every reader gives the positions of the same sequences in the same random order, as arrays of its own; their
 values are compared first. Rounds are interleaved and the best round of each counts, so that what else runs on

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 _CELL_CHARACTERS = 120
+_LEFT = 'style="text-align:left"'
 
 
 def table(title: str, facts: Mapping[str, Any]) -> str:
     """Return an HTML table of one fact a line, under a title."""
     lines = "".join(
-        f'<tr><th style="text-align:left">{_cell(name)}</th><td style="text-align:left">{_cell(value)}</td></tr>'
+        f"<tr><th {_LEFT}>{_cell(name)}</th><td {_LEFT}>{_cell(value)}</td></tr>"
         for name, value in facts.items()
     )
     return f"<div><b>{_cell(title)}</b><table>{lines}</table></div>"

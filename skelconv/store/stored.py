@@ -1,7 +1,7 @@
 """A sequence of a store whose arrays and row are read when they are looked at.
 
-``store[i].position`` reads the positions and nothing else: the name, the frame numbers, the other arrays and the
-row of the table wait until somebody asks for them, and are kept from then on.
+``store[i].position`` reads the positions and nothing else: the name, the frame numbers, the other arrays
+and the row of the table wait until somebody asks for them, and are kept from then on.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from skelconv.store import schema
@@ -28,7 +29,7 @@ class Row(Mapping[str, Any]):
     Parameters
     ----------
     columns
-        Decoded columns: a list for text, an array for numbers, each of N cells.
+        Decoded columns but the id: a list for text, an array for numbers, each of N cells.
     array_columns
         Names of the columns that hold arrays.
     array
@@ -60,20 +61,21 @@ class Row(Mapping[str, Any]):
         return values[self._number] if isinstance(values, list) else values[self._number].item()
 
     def __iter__(self) -> Iterator[str]:
-        yield from (name for name in self._columns if name != _NAME)
+        yield from self._columns
         yield from self._array_columns
 
     def __len__(self) -> int:
-        return len(self._columns) - (_NAME in self._columns) + len(self._array_columns)
+        return len(self._columns) + len(self._array_columns)
 
     def __repr__(self) -> str:
-        return "Row(" + ", ".join(f"{name}={short(value)!r}" for name, value in self.items()) + ")"
+        cells = (
+            f"{name}={short(value) if isinstance(value, np.ndarray) else repr(value)}"
+            for name, value in self.items()
+        )
+        return f"Row({', '.join(cells)})"
 
     def _repr_html_(self) -> str:
         return table("Row", self)
-
-
-_NAME = "sequence"
 
 
 class _WhenRead:
