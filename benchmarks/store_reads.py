@@ -1,15 +1,22 @@
 """Random reads of whole sequences from a store, and its size, against what else one could keep them in.
 
-    .venv/bin/python benchmarks/store_reads.py --sequences 2000
+    .venv/bin/python benchmarks/store_reads.py --sequences 4000
+
+``store[i].position`` is the user's call: a sequence by its number, all that comes with it. The other
+readers are given the range of frames: ``read`` is the back-end alone, and zarr's API, zarr with zarrs'
+pipeline and tensorstore open the same store. The last two are measured where they are installed (``pip
+install tensorstore zarrs``).
 
 Every reader gives the positions of the same sequences in the same random order, as arrays of its own; their
 values are compared first. Rounds are interleaved and the best round of each counts, so that what else runs on
-the machine disturbs all alike. Rates are of one process with the page cache warm: trust the ratios.
+the machine disturbs all alike. Time is the processor's, of all threads of the process, with the page cache
+warm: trust the ratios. Readers with threads of their own are also given by the clock.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import pickle
 import tempfile
 import time
@@ -40,6 +47,8 @@ DATASET = Dataset(
     missing="never",
 )
 Read = Callable[[int], np.ndarray]
+SLOW = ("zarr API", "zarr, zarrs' pipeline", "tensorstore")
+"""Readers that do a tenth of the reads of a round."""
 
 
 def clips(count: int) -> Iterator[tuple[str, Clip]]:
@@ -75,32 +84,52 @@ def make(folder: Path, count: int) -> tuple[dict[str, Read], dict[str, int], flo
     loaded = pickle.loads(pkl.read_bytes())
     seconds = time.perf_counter() - began
     direct, resident = open_store(store, "direct"), open_store(store, "resident")
-    plain, mapped = zarr.open_array(store, path="position", mode="r"), np.load(npy, mmap_mode="r")
+    mapped = np.load(npy, mmap_mode="r")
     dataset = h5py.File(h5)["position"]
     bounds = list(zip(starts.tolist(), stops.tolist(), strict=True))
     resident.load()
     readers: dict[str, Read] = {
-        "zarr API": lambda i: np.asarray(plain[slice(*bounds[i])]),
+        **zarr_readers(store, bounds),
         "h5py lzf": lambda i: dataset[slice(*bounds[i])],
-        "direct": lambda i: direct.read(*bounds[i]),
-        "resident": lambda i: resident.read(*bounds[i]),
+        "direct, store[i].position": lambda i: direct[i].position,
+        "direct, read": lambda i: direct.read(*bounds[i]),
+        "resident, store[i].position": lambda i: resident[i].position,
+        "resident, read": lambda i: resident.read(*bounds[i]),
         "np.memmap": lambda i: np.array(mapped[slice(*bounds[i])]),
         "pickle, loaded": lambda i: loaded[i]["keypoint"].copy(),
     }
     return readers, sizes, seconds
 
 
-def rates(readers: dict[str, Read], count: int, rounds: int, reads: int) -> dict[str, float]:
-    """Sequences a second of each reader, the best of ``rounds`` rounds."""
-    best = dict.fromkeys(readers, 0.0)
+def zarr_readers(store: Path, bounds: list[tuple[int, int]]) -> dict[str, Read]:
+    """Other libraries' readers of the store itself, each of the array opened once."""
+    plain = zarr.open_array(store, path="position", mode="r")
+    readers: dict[str, Read] = {"zarr API": lambda i: np.asarray(plain[slice(*bounds[i])])}
+    if importlib.util.find_spec("zarrs") is not None:
+        with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+            compiled = zarr.open_array(store, path="position", mode="r")
+        readers["zarr, zarrs' pipeline"] = lambda i: np.asarray(compiled[slice(*bounds[i])])
+    if importlib.util.find_spec("tensorstore") is not None:
+        import tensorstore
+
+        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{store}/position/"}}
+        other = tensorstore.open(spec, open=True, read=True).result()
+        readers["tensorstore"] = lambda i: other[slice(*bounds[i])].read().result()
+    return readers
+
+
+def rates(readers: dict[str, Read], count: int, rounds: int, reads: int) -> dict[str, tuple[float, float]]:
+    """Sequences a second of each reader, by the processor and by the clock; the best of ``rounds`` rounds."""
+    best = dict.fromkeys(readers, (0.0, 0.0))
     for number in range(rounds):
         order = np.random.default_rng(number).integers(0, count, reads).tolist()
         for name, read in readers.items():
-            part = order[: max(50, reads // 10)] if name == "zarr API" else order
-            began = time.perf_counter()
+            part = order[: max(50, reads // 10)] if name in SLOW else order
+            began, clock = time.process_time(), time.perf_counter()
             for i in part:
                 read(i)
-            best[name] = max(best[name], len(part) / (time.perf_counter() - began))
+            taken, passed = time.process_time() - began, time.perf_counter() - clock
+            best[name] = (max(best[name][0], len(part) / taken), max(best[name][1], len(part) / passed))
     return best
 
 
@@ -109,7 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sequences", type=int, default=2000, help="sequences of 30 to 300 frames [2000]")
+    parser.add_argument("--sequences", type=int, default=4000, help="sequences of 30 to 300 frames [4000]")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds, best counts [5]")
     parser.add_argument(
         "--reads", type=int, default=2000, help="reads a round; the zarr API does a tenth [2000]"
@@ -123,9 +152,10 @@ def main() -> None:
             if wrong:
                 raise SystemExit(f"sequence {i}: {', '.join(wrong)} differ from np.memmap")
         found = rates(readers, chosen.sequences, chosen.rounds, chosen.reads)
-    print(f"{'reader':16}{'sequences/s':>12}{'to zarr API':>13}{'to memmap':>11}")
-    for name, rate in found.items():
-        print(f"{name:16}{rate:12,.0f}{rate / found['zarr API']:12.1f}x{rate / found['np.memmap']:10.2f}x")
+    print(f"{'reader':30}{'sequences/s':>12}{'by the clock':>14}{'to zarr API':>13}{'to memmap':>11}")
+    slow, fast = found["zarr API"][0], found["np.memmap"][0]
+    for name, (rate, clock) in found.items():
+        print(f"{name:30}{rate:12,.0f}{clock:14,.0f}{rate / slow:12.1f}x{rate / fast:10.2f}x")
     print(
         f"\npickle: {seconds:.2f} s to load before its first read, and all of it in every process's memory\n"
     )

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from skelconv.own import SequenceData, write_store
     from skelconv.store.recording import Recording, Sequence
+    from skelconv.store.selection import Selection
     from skelconv.store.store import Store, open_store
+    from skelconv.store.windows import Window, Windows
     from skelformats.errors import FormatError, SkelconvError, UnknownNameError
     from skelformats.skeleton import Skeleton, load_skeleton
 
@@ -24,12 +26,15 @@ if TYPE_CHECKING:
 _WHERE = {
     "FormatError": "skelformats.errors:FormatError",
     "Recording": "skelconv.store.recording:Recording",
+    "Selection": "skelconv.store.selection:Selection",
     "Sequence": "skelconv.store.recording:Sequence",
     "SequenceData": "skelconv.own:SequenceData",
     "SkelconvError": "skelformats.errors:SkelconvError",
     "Skeleton": "skelformats.skeleton:Skeleton",
     "Store": "skelconv.store.store:Store",
     "UnknownNameError": "skelformats.errors:UnknownNameError",
+    "Window": "skelconv.store.windows:Window",
+    "Windows": "skelconv.store.windows:Windows",
     "load_skeleton": "skelformats.skeleton:load_skeleton",
     "open": "skelconv.store.store:open_store",
     "write_store": "skelconv.own:write_store",
@@ -39,12 +44,15 @@ _WHERE = {
 __all__ = [
     "FormatError",
     "Recording",
+    "Selection",
     "Sequence",
     "SequenceData",
     "SkelconvError",
     "Skeleton",
     "Store",
     "UnknownNameError",
+    "Window",
+    "Windows",
     "__version__",
     "load_skeleton",
     "open",

@@ -22,39 +22,72 @@ PROGRAMS = {"skelconv": skelconv_cli, "skeltrain": skeltrain_cli}
 
 
 def commands(document: Path) -> list[str]:
-    """Commands of ours that a document shows in code blocks, without comments and continuations."""
-    text = document.read_text().replace("\\\n", " ")
+    """Commands of ours that a document shows in code blocks and in its lines, without comments."""
+    text = document.read_text(encoding="utf-8").replace("\\\n", " ")
     lines = [line.strip() for line in text.splitlines() if line.startswith("    ") or line.startswith("skel")]
-    shown = [line.removeprefix("$ ") for line in lines]
-    return [line for line in shown if re.match(r"(skelconv|skeltrain) ", line)]
+    lines += re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)
+    shown = [line.removeprefix("$ ").removeprefix("python -m ") for line in lines]
+    return [line for line in dict.fromkeys(shown) if re.match(r"(skelconv|skeltrain) [a-z]", line)]
 
 
 COMMANDS = [(document, line) for document in DOCUMENTS for line in commands(document)]
 
 
 def test_documents_show_commands() -> None:
-    assert len(COMMANDS) > 20, "the search for commands finds nothing, so it checks nothing"
+    assert len(COMMANDS) > 100, "the search for commands finds nothing, so it checks nothing"
+
+
+def stands_for_another(word: str) -> bool:
+    """Whether a word is a place-holder: NAME, <name>, k/n, something left out."""
+    return bool(re.search(r"\.\.\.|…|<|[A-Z]{2}", word)) or bool(re.fullmatch(r"[A-Za-z]|[a-z]/[a-z]", word))
 
 
 @pytest.mark.parametrize(("document", "line"), COMMANDS, ids=[f"{d.stem}: {line}" for d, line in COMMANDS])
-def test_a_command_in_a_document_exists_with_its_options(document: Path, line: str) -> None:
-    words = shlex.split(line.split("  #")[0].split(" | ")[0].split(" ; ")[0], comments=True)
+def test_a_command_in_a_document_is_one_that_the_program_takes(document: Path, line: str) -> None:
+    words = shlex.split(line.split("  #")[0].split(" | ")[0].split(" ; ")[0].split(" && ")[0], comments=True)
     words = words[: words.index(">")] if ">" in words else words
     command: click.Command = PROGRAMS[words[0]]
-    context = click.Context(command)
+    context = click.Context(command, info_name=words[0])
     rest = words[1:]
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
-        found = command.get_command(context, rest[0])
-        if found is None and rest[0].isupper():  # a place-holder, such as NAME
+        if rest[0].startswith("<"):
             return
+        found = command.get_command(context, rest[0])
+        if found is None and stands_for_another(rest[0]):
+            return
+        if found is None and all(command.get_command(context, verb) for verb in rest):
+            return  # verbs in a row, as in `skelconv info verify view`
         assert found is not None, f"{document.name}: no verb {rest[0]!r}"
-        command, rest = found, rest[1:]
-    known = {
-        option for param in command.get_params(context) for option in (*param.opts, *param.secondary_opts)
-    }
-    for word in rest:
-        if word.startswith("-") and not re.fullmatch(r"-?\d.*", word):
-            assert word.split("=")[0] in known, f"{document.name}: {command.name} has no option {word}"
+        command, context, rest = found, click.Context(found, context, rest[0]), rest[1:]
+    whole = not any(map(stands_for_another, rest))
+    try:
+        given, over, order = command.make_parser(context).parse_args(list(rest))
+    except click.UsageError as error:
+        pytest.fail(f"{document.name}: {error.format_message()}")
+    assert not over, f"{document.name}: {command.name} takes no {over}"
+    for param in dict.fromkeys(order):
+        value = given.get(param.name or "")
+        check_value(document, command, context, param, value)
+    if whole and any(value is not None for value in given.values()):
+        for param in command.get_params(context):
+            missing = isinstance(param, click.Argument) and param.required and not given.get(param.name or "")
+            assert not missing, f"{document.name}: `{line}` lacks {param.name}"
+
+
+def check_value(
+    document: Path, command: click.Command, context: click.Context, param: click.Parameter, value: object
+) -> None:
+    """Check a value that needs nothing but the program: one of a choice, a number."""
+    plain = (click.Choice, click.IntRange, click.FloatRange, type(click.INT), type(click.FLOAT))
+    values = value if isinstance(value, list | tuple) else (value,)
+    if not isinstance(param.type, plain) or (isinstance(param, click.Option) and param.is_flag):
+        return
+    for word in values:
+        if isinstance(word, str) and not stands_for_another(word):
+            try:
+                param.type.convert(word, param, context)
+            except click.BadParameter as error:
+                pytest.fail(f"{document.name}: {command.name} {param.name}: {error.format_message()}")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -10,9 +10,10 @@ from typing import Any
 
 from skelconv.clean import default_chain
 from skelconv.store import schema
+from skelconv.store.cells import side_columns
 from skelconv.store.info import Provenance
 from skelconv.store.recording import Recording
-from skelconv.store.store import Store, side_columns
+from skelconv.store.store import Store
 from skelformats.reader import Clip, Column, Confidence, Dataset, Extra, Protocol, SideTable, Track
 
 _OF_EVERY_STORE = frozenset({"sequence", *(column.name for column in schema.BASE_COLUMNS)})

@@ -81,8 +81,8 @@ class S2IStore:
     def __repr__(self) -> str:
         rows, columns = self.plan.size
         return (
-            f"<skelconv.S2IStore {str(self.path)!r}: {self.info.dataset.name}, {len(self):,} images of "
-            f"3 x {rows} x {columns} {self.dtype}, {self.stream} stream of {self.plan.skeleton_name}>"
+            f"<skelconv.s2i.read.S2IStore {str(self.path)!r}: {self.info.dataset.name}, {len(self):,} images "
+            f"of 3 x {rows} x {columns} {self.dtype}, {self.stream} stream of {self.plan.skeleton_name}>"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

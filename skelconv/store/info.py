@@ -26,6 +26,10 @@ class StoreError(SkelconvError):
     """A store is missing, damaged, or of a version this program does not read."""
 
 
+class OutOfRangeError(StoreError, IndexError):
+    """A sequence number or a range of frames that the store does not have."""
+
+
 class _Part(BaseModel):
     # Unknown keys are kept: a later minor version may add some, and a copy must not lose them.
     model_config = ConfigDict(frozen=True, extra="allow")

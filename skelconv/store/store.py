@@ -6,11 +6,10 @@ short way to a table, a sequence, a recording, and the fast one to random reads.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -18,10 +17,17 @@ from numpy.typing import NDArray
 
 from skelconv.store import schema
 from skelconv.store.backends import ArrayReader, Backend, open_array
-from skelconv.store.info import StoreError, StoreInfo
+from skelconv.store.cells import as_column, column_rank, equal_cells, near_names, side_columns
+from skelconv.store.info import OutOfRangeError, StoreError, StoreInfo
+from skelconv.store.integrity import STORED
+from skelconv.store.labels import Labels
 from skelconv.store.location import Location, locate, read_metadata
+from skelconv.store.markup import table
 from skelconv.store.metadata_checks import check_roles
 from skelconv.store.recording import Recording, Sequence
+from skelconv.store.selection import Many, Selection, numbers_of
+from skelconv.store.stored import Row, stored_sequence
+from skelconv.store.windows import Short, Windows
 from skelformats.errors import UnknownNameError
 from skelformats.skeleton import Skeleton
 
@@ -29,12 +35,7 @@ PARTS = ("train", "test", "val")
 """What a split column may hold, besides nothing."""
 
 _NAME = "sequence"
-_FEW_NAMES = 200
 _OF_ONE_BODY = (_NAME, "start", "length", "body", "digest")
-
-
-class OutOfRangeError(StoreError, IndexError):
-    """A sequence number or a range of frames that the store does not have."""
 
 
 def open_store(path: str | Path, backend: Backend = "auto", verify: bool = True) -> Store:
@@ -71,7 +72,8 @@ def open_store(path: str | Path, backend: Backend = "auto", verify: bool = True)
 class Store:
     """A sequence store: N sequences along one long array of frames, and their table.
 
-    ``store[3]`` and ``store["S001C001P001R001A001_b0"]`` are sequences, iteration gives all in store order.
+    ``store[3]`` and ``store["S001C001P001R001A001_b0"]`` are sequences, iteration gives all in store order;
+    ``store[0:3]``, ``store[[1, 2]]``, ``store[store.select("xsub", "train")]`` and masks are selections.
     Pickles as path, back-end and ``verify`` only; safe in forked and in spawned DataLoader workers, whatever
     was read before.
 
@@ -103,11 +105,14 @@ class Store:
             )
         self._metadata: Mapping[str, Mapping[str, Any]] = metadata.arrays
         self._readers: dict[str, ArrayReader] = {}
+        self._frame_readers: dict[str, ArrayReader] = {}
+        self._array_columns: dict[str, NDArray[Any]] = {}
         check_roles(metadata.arrays, str(path))
         try:
             self.skeleton: Skeleton = self.info.layout()
         except StoreError as error:
             raise StoreError(f"{path}: {error}") from error
+        self._count = int(metadata.arrays[_NAME]["shape"][0])
         self._reader(schema.POSITION)
 
     def __repr__(self) -> str:
@@ -117,12 +122,25 @@ class Store:
             f"{made.recordings:,} recordings, {self.frames:,} frames of {self.skeleton.name}, {self.backend}>"
         )
 
+    def _repr_html_(self) -> str:
+        facts = {
+            "dataset": self.info.dataset.title,
+            "sequences": f"{len(self):,} in {self.info.provenance.recordings:,} recordings",
+            "frames": f"{self.frames:,}",
+            "layout": f"{self.skeleton.name}, {len(self.skeleton)} joints",
+            "arrays": ", ".join(self.arrays),
+            "columns": ", ".join(sorted(self.columns, key=column_rank)),
+            "splits": ", ".join(self.info.protocols) or "none",
+            "licence": self.info.dataset.licence,
+        }
+        return table(f"skelconv.Store {self.path}", facts)
+
     def __reduce__(self) -> tuple[Any, ...]:
         folder = self._location.folder
         return Store, (self.path if folder is None else folder, self.backend, self.verify)
 
     def __len__(self) -> int:
-        return int(self._metadata[_NAME]["shape"][0])
+        return self._count
 
     def __contains__(self, name: object) -> bool:
         return name in self._row_of
@@ -130,8 +148,16 @@ class Store:
     def __iter__(self) -> Iterator[Sequence]:
         return (self.sequence(number) for number in range(len(self)))
 
-    def __getitem__(self, key: int | str) -> Sequence:
-        return self.sequence(key)
+    @overload
+    def __getitem__(self, key: int | str) -> Sequence: ...
+
+    @overload
+    def __getitem__(self, key: Many) -> Selection: ...
+
+    def __getitem__(self, key: int | str | Many) -> Sequence | Selection:
+        if type(key) is int or isinstance(key, str | np.integer):
+            return self.sequence(key)
+        return Selection(self, numbers_of(key, len(self), self.number, str(self.path)))
 
     @property
     def folder(self) -> Path | None:
@@ -206,7 +232,7 @@ class Store:
                 f"{self.path}: found columns of different lengths in the side table {name!r}, expected one. "
                 "Fetch or ingest the store again"
             )
-        return pd.DataFrame({column: _as_column(values) for column, values in columns.items()})
+        return pd.DataFrame({column: as_column(values) for column, values in columns.items()})
 
     def array(self, name: str) -> NDArray[Any]:
         """Return any array of the store, whole: along frame, a column of any shape, labels; text as objects.
@@ -227,7 +253,9 @@ class Store:
         return self._metadata[name]
 
     def sequence(self, key: int | str) -> Sequence:
-        """Read one sequence, by its number (negative ones count from the end) or its id.
+        """Return one sequence, by its number (negative ones count from the end) or its id.
+
+        Its arrays and its row are read when they are first looked at, each by itself.
 
         Raises
         ------
@@ -236,22 +264,58 @@ class Store:
         UnknownNameError
             No sequence has this id.
         """
-        number = self._number(key)
-        row = self._row(number)
-        start, stop = row["start"], row["start"] + row["length"]
-        values = {name: self.read(start, stop, name) for name in self.arrays}
-        return Sequence(
-            name=row.pop(_NAME),
-            body=row["body"],
-            frame_index=values.pop(schema.FRAME_INDEX),
-            position=values.pop(schema.POSITION),
-            confidence=values.pop(schema.CONFIDENCE, None),
-            extras=values,
-            row=row,
-        )
+        return stored_sequence(self, self.number(key))
+
+    def numbers(self, key: Many) -> NDArray[np.intp]:
+        """Return the numbers of several sequences: of a slice, numbers, ids, or a mask of one bool a
+        sequence.
+
+        A mask with the ids as its index, as ``to_frame().length > 60`` gives, goes by id in whatever order it
+        stands; the index of a frame, or a frame, are ids.
+
+        Raises
+        ------
+        OutOfRangeError
+            No sequence has one of the numbers, or a mask is not one bool a sequence.
+        UnknownNameError
+            No sequence has one of the ids.
+        StoreError
+            The key is none of these.
+        """
+        return numbers_of(key, len(self), self.number, str(self.path))
+
+    def number(self, key: int | str) -> int:
+        """Return the number of a sequence, counted from 0, by its number (from the end if negative) or its
+        id.
+
+        Raises what `sequence` raises.
+        """
+        if isinstance(key, str):
+            number = self._row_of.get(key)
+            if number is None:
+                raise UnknownNameError("sequence", key, near_names(key, self.names))
+            return number
+        number = key + len(self) if key < 0 else key
+        if not 0 <= number < len(self):
+            raise OutOfRangeError(f"{self.path}: found sequence number {key}, expected below {len(self)}")
+        return int(number)
+
+    def windows(self, length: int, stride: int | None = None, short: Short = "fill") -> Windows:
+        """Return stretches of ``length`` frames of every sequence, ``stride`` apart; see `Windows`.
+
+        ``store[...].windows(...)`` gives those of a part of the store.
+        """
+        return Windows(self, np.arange(len(self)), length, stride, short)
+
+    def row(self, key: int | str) -> Row:
+        """Return a sequence's row of the table; its cells are looked up when they are asked for.
+
+        Raises what `sequence` raises, and `UnknownNameError` for a column that is not there.
+        """
+        return Row(self._cells, self.array_columns, self._array_column, self.number(key))
 
     def recording(self, name: str) -> Recording:
-        """Read one recording with all its bodies, in the order of the table.
+        """Return one recording with all its bodies, in the order of the table.
 
         Its ``row`` holds the columns that are the same for all its bodies.
 
@@ -268,7 +332,7 @@ class Store:
         shared = {
             column: value
             for column, value in first.items()
-            if column not in _OF_ONE_BODY and all(_equal(row[column], value) for row in others)
+            if column not in _OF_ONE_BODY and all(equal_cells(row[column], value) for row in others)
         }
         return Recording(name, int(first["recording_length"]), bodies, shared)
 
@@ -292,7 +356,7 @@ class Store:
         StoreError
             The array is damaged there.
         """
-        reader = self._frame_reader(array)
+        reader = self._frame_readers.get(array) or self._frame_reader(array)
         if not 0 <= start <= stop <= reader.shape[0]:
             raise OutOfRangeError(
                 f"{self.path}: found the range {start} to {stop}, expected one within its {reader.shape[0]} "
@@ -339,9 +403,10 @@ class Store:
         return reader
 
     def _frame_reader(self, name: str) -> ArrayReader:
-        if name not in self._readers and name not in self.arrays:
+        if name not in self.arrays:
             raise UnknownNameError("array along frame", name, self.arrays)
-        return self._reader(name)
+        reader = self._frame_readers[name] = self._reader(name)
+        return reader
 
     def _leading(self, name: str) -> str | None:
         """Name of the first dimension of an array."""
@@ -353,7 +418,7 @@ class Store:
     def _columns(self) -> dict[str, Any]:
         """Table columns by name: a list for text, an array for numbers; the id first."""
         columns: dict[str, Any] = {}
-        for name in sorted(self.columns, key=_rank):
+        for name in sorted(self.columns, key=column_rank):
             values = self._reader(name).read_all()
             columns[name] = values.tolist() if values.dtype == object else values
             if len(values) != len(self):
@@ -364,9 +429,33 @@ class Store:
         return columns
 
     @cached_property
-    def _array_columns(self) -> dict[str, NDArray[Any]]:
-        """Columns of arrays by name, each (N, ...)."""
-        return {name: self.array(name) for name in self.array_columns}
+    def _cells(self) -> dict[str, Any]:
+        return {name: values for name, values in self._columns.items() if name != _NAME}
+
+    @cached_property
+    def bounds(self) -> list[tuple[int, int]]:
+        """First frame of each sequence, and the one after its last, along the dimension ``frame``."""
+        start, length = self._columns["start"], self._columns["length"]
+        return list(zip(start.tolist(), (start + length).tolist(), strict=True))
+
+    @cached_property
+    def labels(self) -> Labels:
+        """What the arrays along frame hold: names of joints and axes, units, frames a second."""
+        nodes = {name: self._metadata[name] for name in self.arrays}
+        dims = {name: tuple(map(str, node["dimension_names"][1:])) for name, node in nodes.items()}
+        labelled = {dim for one in dims.values() for dim in one if dim in self._metadata}
+        coords = {dim: tuple(map(str, self.array(dim))) for dim in sorted(labelled)}
+        attributes = {
+            name: {key: value for key, value in (node.get("attributes") or {}).items() if key != STORED}
+            for name, node in nodes.items()
+        }
+        return Labels(self.skeleton.name, self.info.frame_rate, dims, coords, attributes)
+
+    def _array_column(self, name: str) -> NDArray[Any]:
+        values = self._array_columns.get(name)
+        if values is None:
+            values = self._array_columns[name] = self.array(name)
+        return values
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
@@ -387,24 +476,6 @@ class Store:
             rows.setdefault(name, []).append(number)
         return rows
 
-    def _row(self, number: int) -> dict[str, Any]:
-        row = {
-            name: values[number] if isinstance(values, list) else values[number].item()
-            for name, values in self._columns.items()
-        }
-        return row | {name: values[number].copy() for name, values in self._array_columns.items()}
-
-    def _number(self, key: int | str) -> int:
-        if isinstance(key, str):
-            number = self._row_of.get(key)
-            if number is None:
-                raise UnknownNameError("sequence", key, near_names(key, self.names))
-            return number
-        number = key + len(self) if key < 0 else key
-        if not 0 <= number < len(self):
-            raise OutOfRangeError(f"{self.path}: found sequence number {key}, expected below {len(self)}")
-        return int(number)
-
     def _split(self, protocol: str) -> NDArray[np.object_]:
         prefix = schema.split_column("")
         column = self._columns.get(schema.split_column(protocol))
@@ -412,50 +483,3 @@ class Store:
             known = tuple(name.removeprefix(prefix) for name in self._columns if name.startswith(prefix))
             raise UnknownNameError("protocol", protocol, known)
         return np.array(column, object)
-
-
-def side_columns(table: str, arrays: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return the columns of a side table, name to array, among arrays with their metadata."""
-    prefix = f"{table}_"
-    return {
-        name.removeprefix(prefix): name
-        for name, node in arrays.items()
-        if name.startswith(prefix) and (node.get("dimension_names") or (None,))[0] == table
-    }
-
-
-def _as_column(values: NDArray[Any]) -> Any:
-    """Return an array's rows as a column of a DataFrame."""
-    if values.ndim > 1:
-        rows = np.empty(len(values), object)
-        rows[:] = list(values)
-        return rows
-    return pd.array(values.tolist(), dtype="string") if values.dtype == object else values
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Whether two cells are the same; a NaN equals a NaN."""
-    if isinstance(one, float | np.ndarray):
-        one, other = np.asarray(one), np.asarray(other)
-        return bool(np.array_equal(one, other, equal_nan=one.dtype.kind == "f"))
-    return bool(one == other)
-
-
-def _rank(column: str) -> tuple[int, str]:
-    """Sort key of columns: those of every store in their order, the dataset's own, the splits."""
-    order = [_NAME, *(base.name for base in schema.BASE_COLUMNS)]
-    if column in order:
-        return order.index(column), ""
-    return len(order) + column.startswith(schema.split_column("")), column
-
-
-def near_names(name: str, names: list[str]) -> tuple[str, ...]:
-    """Return all names when they are few, else those around ``name`` in the alphabet.
-
-    Looking for the most similar among 100,000 names takes seconds; those that begin alike are next to it.
-    """
-    if len(names) <= _FEW_NAMES:
-        return tuple(names)
-    ordered = sorted(names)
-    at = bisect_left(ordered, name)
-    return tuple(ordered[max(0, at - _FEW_NAMES // 2) : at + _FEW_NAMES // 2])

@@ -10,10 +10,10 @@ import numpy as np
 import orjson
 
 from skelconv.store import schema
+from skelconv.store.cells import side_columns
 from skelconv.store.chunk_layout import UnknownLayoutError, parse_layout
 from skelconv.store.info import StoreError, StoreInfo
 from skelconv.store.location import METADATA, Metadata, array_files
-from skelconv.store.store import side_columns
 from skelconv.verify.findings import Findings
 
 

@@ -11,10 +11,11 @@ import numpy as np
 from skelconv.extras import need
 from skelconv.s2i.read import S2IStore, open_s2i
 from skelconv.store import schema
+from skelconv.store.cells import near_names
 from skelconv.store.info import StoreInfo
 from skelconv.store.location import locate, read_metadata
 from skelconv.store.recording import Recording
-from skelconv.store.store import Store, near_names, open_store
+from skelconv.store.store import Store, open_store
 from skelconv.view.animation import count_pictures, gif, mp4
 from skelconv.view.drawing import Scene, caption, make_scene
 from skelconv.view.overlay import MOST, OverlayStage, open_frames

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from skelconv.s2i.inverse import decode, joint_matrix, time_matrix
 from skelconv.store import recording as stored
-from skelconv.store.store import near_names
+from skelconv.store.cells import near_names
 from skelconv.view.drawing import front_yaw, turn
 from skelformats.errors import UnknownNameError
 from skeltrain.data.frames import Ragged
