@@ -15,8 +15,11 @@ from skelconv.cli.paths import PATH, STORE
 @click.option("--sequence", "name", help="Sequence, recording or S2I sample.  [default: the first]")
 @click.option("--out", type=PATH, required=True, help="File to write: .png, .gif, .mp4 or .html.")
 @click.option("--video", type=PATH, help="Draw onto this video, or onto this folder's pictures (.gif, .mp4).")
+@click.option("--beside", is_flag=True, help="2D poses beside the 3D ones, of the array pixel.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def view(store: Path | str, name: str | None, out: Path, video: Path | None, quiet: bool) -> None:
+def view(
+    store: Path | str, name: str | None, out: Path, video: Path | None, beside: bool, quiet: bool
+) -> None:
     """Show a recording with everyone in it, or one sequence, or an encoded image.
 
     \b
@@ -24,10 +27,11 @@ def view(store: Path | str, name: str | None, out: Path, video: Path | None, qui
         skelconv view out.zarr --sequence S001C001P001R001A001 --out walk.gif
         skelconv view out.zarr --out walk.html       # turn it round in a browser, offline
         skelconv view poses.zarr --out seen.mp4 --video clip.mp4
+        skelconv view lifted.zarr --out lifted.html --beside
     """
     from skelconv.view import view as draw
 
-    draw(store, name, out, video, lambda steps, unit, size: progress(steps, unit, size, quiet))
+    draw(store, name, out, video, lambda steps, unit, size: progress(steps, unit, size, quiet), beside)
     click.echo(str(out))
 
 

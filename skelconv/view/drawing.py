@@ -72,6 +72,8 @@ class Scene:
         Turn about +y, in radians, after which the bodies are seen from the front (`turn`).
     low, high
         (3,) corners of the box that holds the bodies in all frames, outliers aside; ``low[1]`` is the ground.
+    names
+        What a legend calls the bodies; empty counts them.
     flat
         The recording has two axes (pixels): there is nothing to turn, and no ground.
     """
@@ -85,6 +87,7 @@ class Scene:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     flat: bool
+    names: tuple[str, ...] = ()
 
     def frames(self) -> NDArray[np.int32]:
         """(F,) numbers of the frames in which some joint of some body is there to draw, increasing."""
@@ -101,10 +104,13 @@ class Scene:
         return found
 
 
-def make_scene(recording: Recording, skeleton: Skeleton, yaw: float | None = None) -> Scene:
+def make_scene(
+    recording: Recording, skeleton: Skeleton, yaw: float | None = None, names: Sequence[str] = ()
+) -> Scene:
     """Prepare a recording, of two axes (pixels, y down) or three (+y up), for drawing.
 
     ``yaw`` is the turn about +y in which 3D bodies are first seen; from the front by default.
+    ``names`` is what a legend calls the bodies.
     """
     bodies = tuple((body.frame_index, _upright(body.position)) for body in recording.bodies)
     flat = any(body.position.shape[-1] == 2 for body in recording.bodies)
@@ -121,6 +127,7 @@ def make_scene(recording: Recording, skeleton: Skeleton, yaw: float | None = Non
         low=low,
         high=high,
         flat=flat,
+        names=tuple(names),
     )
 
 

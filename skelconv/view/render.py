@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from skelconv.store.location import locate, read_metadata
 from skelconv.store.recording import Recording
 from skelconv.store.store import Store, open_store
 from skelconv.view.animation import count_pictures, gif, mp4
+from skelconv.view.beside import CAMERA_YAW, beside_names, flat_beside
 from skelconv.view.drawing import Scene, caption, make_scene
 from skelconv.view.overlay import MOST, OverlayStage, open_frames
 from skelconv.view.pictures import film_strip, labelled_image
@@ -48,6 +50,7 @@ def view(
     out: str | Path,
     video: str | Path | None = None,
     bar: Bar = no_bar,
+    beside: bool = False,
 ) -> Path:
     """Draw a recording, one body of it, or an encoded sample, in the way that the suffix of ``out`` says.
 
@@ -68,6 +71,9 @@ def view(
         picture.
     bar
         What shows the progress of an animation.
+    beside
+        Draw the 2D poses that a store of 3D ones keeps as the array ``pixel`` beside them, as the camera saw
+        both.
 
     Returns
     -------
@@ -93,8 +99,14 @@ def view(
         raise ViewError(f"{out}: found the suffix {out.suffix!r}, expected one of {kinds}")
     if video is not None and suffix not in (".gif", ".mp4"):
         raise ViewError(f"{out}: found the suffix {suffix} with --video, expected .gif or .mp4")
+    if video is not None and beside:
+        raise ViewError(f"{out}: found --video and --beside, expected one: a video shows the 2D poses itself")
     opened = store if isinstance(store, Store | S2IStore) else _open(store)
     if isinstance(opened, S2IStore):
+        if beside:
+            raise ViewError(
+                f"{opened.path}: found images, expected 3D poses with pixels to draw --beside them"
+            )
         if suffix != ".png":
             raise ViewError(
                 f"{out}: found the suffix {suffix}, expected .png, since {opened.path} holds images. Give "
@@ -103,10 +115,11 @@ def view(
         content = _draw_sample(opened, name)
     else:
         recording = find_recording(opened, name)
+        shown = _beside(opened, recording) if beside else Shown(recording)
         if suffix in (".gif", ".mp4"):
-            content = _animate(opened, recording, suffix, None if video is None else Path(video), bar)
+            content = _animate(opened, shown, suffix, None if video is None else Path(video), bar)
         else:
-            content = _draw_recording(opened, recording, suffix)
+            content = _draw_recording(opened, shown, suffix)
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = out.with_name(out.name + ".partial")
     aside.write_bytes(content)
@@ -144,34 +157,53 @@ def _open(path: str | Path) -> Store | S2IStore:
     return open_s2i(path) if info.kind == "s2i" else open_store(path)
 
 
-def _draw_recording(store: Store, recording: Recording, suffix: str) -> bytes:
+class Shown(NamedTuple):
+    """What is drawn: a recording, the turn in which it is first seen, and what a legend calls its bodies."""
+
+    recording: Recording
+    yaw: float | None = None
+    names: Sequence[str] = ()
+
+
+def _beside(store: Store, recording: Recording) -> Shown:
+    axes = store.info.axes.names
+    if len(axes) != 3:
+        raise ViewError(
+            f"{store.path}: found the axes {', '.join(axes)} with --beside, expected 3D poses. Leave it out: "
+            "2D poses are drawn as they are"
+        )
+    return Shown(flat_beside(recording), CAMERA_YAW, beside_names(len(recording.bodies)))
+
+
+def _draw_recording(store: Store, shown: Shown, suffix: str) -> bytes:
     rate = store.info.frame_rate
     if suffix == ".html":
-        return viewer_page([recording], store.skeleton, rate).encode()
-    return film_strip(_scene(store, recording), store.skeleton, rate)
+        page = viewer_page([shown.recording], store.skeleton, rate, names=shown.names, yaw=shown.yaw)
+        return page.encode()
+    return film_strip(_scene(store, shown), store.skeleton, rate)
 
 
-def _scene(store: Store, recording: Recording) -> Scene:
-    scene = make_scene(recording, store.skeleton)
+def _scene(store: Store, shown: Shown) -> Scene:
+    scene = make_scene(shown.recording, store.skeleton, shown.yaw, shown.names)
     if not len(scene.frames()):
         raise ViewError(
-            f"{store.path}: found no joint in any frame of {recording.name}, expected one to draw"
+            f"{store.path}: found no joint in any frame of {shown.recording.name}, expected one to draw"
         )
     return scene
 
 
-def _animate(store: Store, recording: Recording, suffix: str, video: Path | None, bar: Bar) -> bytes:
+def _animate(store: Store, shown: Shown, suffix: str, video: Path | None, bar: Bar) -> bytes:
     need("PIL", "view")
     if suffix == ".mp4":
         need("av", "video")
     rate = store.info.frame_rate
     with ExitStack() as stack:
         if video is None:
-            scene = _scene(store, recording)
+            scene = _scene(store, shown)
             stage: Stage = TheatreStage(scene, store.skeleton)
         else:
             most = WIDEST if suffix == ".gif" else MOST
-            on = OverlayStage(recording, store, stack.enter_context(open_frames(video)), video, most)
+            on = OverlayStage(shown.recording, store, stack.enter_context(open_frames(video)), video, most)
             stage, scene = on, on.scene
         total = count_pictures(scene, rate, suffix == ".mp4")
         advance = stack.enter_context(bar(total, "pictures", 0))

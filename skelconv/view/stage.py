@@ -87,7 +87,7 @@ class Frame:
             colours = family(body, bodies)
             words = [("left", colours[LEFT]), ("right", colours[RIGHT])]
             if bodies > 1:
-                words.insert(0, (f"person {body + 1}", ""))
+                words.insert(0, (self._scene.names[body] if self._scene.names else f"person {body + 1}", ""))
             for word, colour in words:
                 wide = pen.textlength(word, font=font) + (20 * scale if colour else 0)
                 if x + wide > (self.size[0] - 10) * scale:

@@ -75,7 +75,12 @@ def viewer_fragment(
 
 
 def viewer_page(
-    recordings: Sequence[Recording], skeleton: Skeleton, frame_rate: float | None, title: str = ""
+    recordings: Sequence[Recording],
+    skeleton: Skeleton,
+    frame_rate: float | None,
+    title: str = "",
+    names: Sequence[str] = (),
+    yaw: float | None = None,
 ) -> str:
     """Return a whole page with one viewer; parameters and errors as `viewer_fragment`.
 
@@ -84,7 +89,7 @@ def viewer_page(
     return _render(
         "viewer_page.html.j2",
         title=title or (recordings[0].name if recordings else "no recording"),
-        viewer=viewer_fragment(recordings, skeleton, frame_rate),
+        viewer=viewer_fragment(recordings, skeleton, frame_rate, names=names, yaw=yaw),
     )
 
 

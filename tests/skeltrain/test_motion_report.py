@@ -11,6 +11,7 @@ import pytest
 from skelconv.cli.command import run
 from skelconv.store.info import StoreError
 from skelconv.store.recording import Recording, Sequence
+from skelconv.view import ViewError, view
 from skelconv.view.beside import GAP, beside_names, flat_beside
 from skeltrain.motion_report import ReportError, error_curves, main, score_table
 from skeltrain.run import predict_run, run_recipe
@@ -117,6 +118,28 @@ def test_without_2d_poses_there_is_nothing_beside() -> None:
     made, _ = recording()
     with pytest.raises(StoreError, match="r_0: found no array 'detection'"):
         flat_beside(made, "detection")
+
+
+def test_view_shows_what_a_store_of_predictions_was_lifted_from(tmp_path: Path) -> None:
+    store = motion_stores.write_3d(tmp_path / "people.zarr", 1, 12)
+    flat = motion_stores.write_2d(tmp_path / "flat.zarr", "openpose25", "f4")
+    data = PoseData(store=str(store), protocol=None, length=9, stride=9)
+    optim = OPTIM.model_copy(update={"epochs": 1})
+    run_recipe(
+        Pose3dRecipe(data=data, model=SMALL, optim=optim, device="cpu", log=QUIET), out=tmp_path / "run"
+    )
+    predict_run(tmp_path / "run", str(flat), tmp_path / "poses.zarr")
+    page = view(tmp_path / "poses.zarr", "r1", tmp_path / "page.html", beside=True).read_text()
+    assert '"names":["2D, person 1","3D, person 1","2D, person 2","3D, person 2"]' in page
+    for suffix in (".gif", ".png"):
+        assert (
+            view(tmp_path / "poses.zarr", None, tmp_path / f"page{suffix}", beside=True).stat().st_size > 1000
+        )
+    with pytest.raises(ViewError, match="found the axes x, y with --beside, expected 3D poses"):
+        view(flat, None, tmp_path / "no.html", beside=True)
+    with pytest.raises(StoreError, match="found no array 'pixel'"):
+        view(store, None, tmp_path / "no.html", beside=True)
+    assert not (tmp_path / "no.html").exists()
 
 
 def test_the_command_writes_a_page_with_table_and_poses(
