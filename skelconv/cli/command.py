@@ -97,21 +97,30 @@ def run(cli: click.Command, args: list[str] | None = None) -> NoReturn:
 def progress(
     total: int, unit: str, total_bytes: int, quiet: bool = False
 ) -> Iterator[Callable[[int, int], None]]:
-    """Yield ``advance(steps, bytes)``: a bar on a terminal, a line every few seconds elsewhere (stderr)."""
+    """Yield ``advance(steps, bytes)``: a bar on a terminal, a line every few seconds elsewhere (stderr).
+
+    The bar counts bytes where ``total_bytes`` is known, and steps where it is 0.
+    """
     if quiet:
         yield lambda steps, size: None
         return
     if sys.stderr.isatty():
         from tqdm import tqdm
 
-        with tqdm(total=total_bytes, unit="B", unit_scale=True, file=sys.stderr) as bar:
+        counted = (
+            {"total": total_bytes, "unit": "B", "unit_scale": True}
+            if total_bytes
+            else {"total": total, "unit": f" {unit}"}
+        )
+        with tqdm(**counted, file=sys.stderr, dynamic_ncols=True) as bar:
             done = 0
 
             def advance(steps: int, size: int) -> None:
                 nonlocal done
                 done += steps
-                bar.set_postfix_str(f"{done}/{total} {unit}", refresh=False)
-                bar.update(size)
+                if total_bytes:
+                    bar.set_postfix_str(f"{done}/{total} {unit}", refresh=False)
+                bar.update(size if total_bytes else steps)
 
             yield advance
         return
@@ -125,8 +134,13 @@ def progress(
         now = time.monotonic()
         if now - last >= LOG_SECONDS or steps_done == total:
             last = now
-            rate = bytes_done / 1e6 / max(now - began, 1e-9)
-            click.echo(f"{steps_done}/{total} {unit}, {rate:.0f} MB/s", err=True)
+            seconds = max(now - began, 1e-9)
+            rate = (
+                f"{bytes_done / 1e6 / seconds:.0f} MB/s"
+                if total_bytes
+                else f"{steps_done / seconds:.3g} a second"
+            )
+            click.echo(f"{steps_done}/{total} {unit}, {rate}", err=True)
 
     yield log
 

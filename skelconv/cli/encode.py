@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option("--align-corners", is_flag=True, help="Put the first and last frame on the image's edge rows.")
 @click.option("--threads", type=click.IntRange(1), help="Threads that encode.  [default: one a processor]")
-@click.option("--png", type=PATH, help="Also write the first images as PNG into this folder.")
+@click.option("--png", type=PATH, help="Also write the first images into this folder as PNG, labelled.")
 @click.option("--png-limit", type=click.IntRange(1), default=20, show_default=True, help="How many PNG.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -100,14 +100,14 @@ def _encode(
     png_limit: int,
     quiet: bool,
 ) -> int:
-    from skelconv.s2i.picture import save_images
     from skelconv.s2i.write import encode_store, open_s2i
     from skelconv.store.store import open_store
 
     opened = open_store(store)
-    with progress(len(opened.recording_names()), "images", 0, quiet) as advance:
-        summary = encode_store(opened, out, options, advance)
+    summary = encode_store(opened, out, options, lambda steps, unit, size: progress(steps, unit, size, quiet))
     click.echo(summary.text())
     if png is not None:
-        click.echo(f"{len(save_images(open_s2i(out), png, png_limit))} pictures in {png}")
+        from skelconv.view.encoded import save_samples
+
+        click.echo(f"{len(save_samples(open_s2i(out), png, png_limit))} pictures in {png}")
     return PROBLEMS if summary.set_aside else DONE
