@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skelconv.cli.command import DONE, PROBLEMS, progress
+from skelconv.cli.complete import chains, layouts, offering
 from skelconv.cli.paths import PATH, STORE
 from skelconv.ingest.executors import default_workers
 
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 @click.argument("store", type=STORE, required=False)
 @click.argument("out", type=PATH, required=False)
 @click.option(
-    "--format", "layout", metavar="LAYOUT", help="Joint layout to encode in.  [default: the store's]"
+    "--format",
+    "layout",
+    metavar="LAYOUT",
+    shell_complete=offering(layouts),
+    help="Joint layout to encode in.  [default: the store's]",
 )
 @click.option("--size", type=click.IntRange(1), default=224, show_default=True, help="Rows and columns.")
 @click.option(
@@ -40,7 +45,12 @@ if TYPE_CHECKING:
 )
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
 @click.option(
-    "--clean", "chain", default="auto", show_default=True, help="Cleaning chain (docs/cleaning.md)."
+    "--clean",
+    "chain",
+    default="auto",
+    show_default=True,
+    shell_complete=offering(chains),
+    help="Cleaning chain (docs/cleaning.md).",
 )
 @click.option("--align-corners", is_flag=True, help="Put the first and last frame on the image's edge rows.")
 @click.option("--threads", type=click.IntRange(1), help="Threads that encode.  [default: one a processor]")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from skelconv.cli.command import DONE, PROBLEMS
+from skelconv.cli.complete import chains, forms, layouts, offering, offering_of_store, splits_of
 from skelconv.cli.paths import PATH, STORE
 
 
@@ -40,7 +41,14 @@ def merge(out: Path, stores: tuple[Path | str, ...], prefix: bool, overwrite: bo
 @click.command(short_help="Carry the joints to another layout, by name.")
 @click.argument("store", type=STORE)
 @click.argument("out", type=PATH)
-@click.option("--format", "layout", metavar="LAYOUT", required=True, help="Joint layout to carry them to.")
+@click.option(
+    "--format",
+    "layout",
+    metavar="LAYOUT",
+    shell_complete=offering(layouts),
+    required=True,
+    help="Joint layout to carry them to.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def remap(store: Path | str, out: Path, layout: str, overwrite: bool, quiet: bool) -> None:
@@ -65,12 +73,22 @@ def remap(store: Path | str, out: Path, layout: str, overwrite: bool, quiet: boo
     "--to",
     "form",
     metavar="FORM",
+    shell_complete=offering(forms),
     required=True,
     help="pyskl, ctrgcn, parquet, csv, bvh, or an installed one.",
 )
-@click.option("--protocol", help="Official split of a ctrgcn file.  [default: the store's first]")
 @click.option(
-    "--clean", "chain", default="auto", show_default=True, help="Cleaning chain of pyskl and ctrgcn files."
+    "--protocol",
+    shell_complete=offering_of_store(splits_of),
+    help="Official split of a ctrgcn file.  [default: the store's first]",
+)
+@click.option(
+    "--clean",
+    "chain",
+    default="auto",
+    show_default=True,
+    shell_complete=offering(chains),
+    help="Cleaning chain of pyskl and ctrgcn files.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")

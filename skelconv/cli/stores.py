@@ -8,6 +8,7 @@ import click
 import orjson
 
 from skelconv.cli.command import DONE, PROBLEMS, progress
+from skelconv.cli.complete import chains, offering
 from skelconv.cli.paths import PATH, STORE
 
 
@@ -57,7 +58,11 @@ def verify(store: Path | str, raw: Path | None, quiet: bool) -> int:
 @click.argument("store", type=STORE)
 @click.argument("out", type=PATH)
 @click.option(
-    "--chain", default="auto", show_default=True, help="Name of the chain; docs/cleaning.md lists them."
+    "--chain",
+    default="auto",
+    show_default=True,
+    shell_complete=offering(chains),
+    help="Name of the chain; docs/cleaning.md lists them.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
