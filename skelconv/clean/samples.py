@@ -6,7 +6,7 @@ the S2I encoding and training read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, get_args
 
@@ -93,6 +93,9 @@ class Samples:
         (recording, reason) of each recording that could not be cleaned.
     third
         What the last value of each joint is where it is not a coordinate.
+    frames
+        (N,) int64: frames of the recording in which somebody of the sample is; None where nobody counted.
+        A frame with two persons gives two rows.
     """
 
     position: NDArray[np.float32]
@@ -105,6 +108,7 @@ class Samples:
     chain: str = "none"
     set_aside: list[tuple[str, str]] = field(default_factory=list)
     third: Third | None = None
+    frames: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -135,6 +139,7 @@ def pack_samples(
     skeleton: Skeleton | None = None,
     final_scaling: bool = True,
     third: Third | None = None,
+    advance: Callable[[int, int], None] = lambda recordings, size: None,
 ) -> Samples:
     """Clean every recording of a store and pack what is left; the arrays are read once, whole.
 
@@ -152,6 +157,8 @@ def pack_samples(
         False leaves out a chain's final scaling to [-1, 1], to be done after augmentation.
     third
         ``confidence`` puts each joint's confidence behind its coordinates; no chain changes it.
+    advance
+        Called as (1, 0) with each recording.
 
     Raises
     ------
@@ -180,9 +187,11 @@ def pack_samples(
     packed = _Packer(int(table["length"].sum()), (len(target), values))
     set_aside: list[tuple[str, str]] = []
     origins: list[tuple[int, int]] = []
+    frames: list[int] = []
     cleaned = chosen.without_scaling()
     scale = final_scaling and chosen.scaling == "minmax"
     for first_row, recording in _recordings(table, position, frame_index, arrays.get("confidence")):
+        advance(1, 0)
         try:
             actors = run_steps(recording, cleaned, store.skeleton)
         except CleaningError as error:
@@ -198,6 +207,7 @@ def pack_samples(
             )
             person = int(rows.person[0]) if persons in ("separate", "first") else ALL_PERSONS
             origins.append((first_row, person))
+            frames.append(int(actors.present.any(axis=0).sum()) if person == ALL_PERSONS else len(rows))
     if not origins:
         raise CleaningError(
             f"all {len(set_aside)} recordings",
@@ -216,6 +226,7 @@ def pack_samples(
         chain=chosen.name,
         set_aside=set_aside,
         third=third,
+        frames=np.array(frames, np.int64),
     )
 
 

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 done, but something was set aside or found wrong; 2 not do
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -16,7 +17,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import CompletionItem, get_completion_class
 
 from skelformats.errors import SkelconvError
 
@@ -58,6 +59,13 @@ class LazyGroup(NaturalOrderGroup):
             return command
         return super().get_command(ctx, cmd_name)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Offer the verbs without importing them, and the options."""
+        rows = [(name, line) for name, (_, line) in self.verbs.items()]
+        rows += [(name, command.get_short_help_str(99)) for name, command in self.commands.items()]
+        found = [CompletionItem(name, help=line) for name, line in rows if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of verbs without importing them."""
         rows = [(name, line) for name, (_, line) in self.verbs.items()]
@@ -68,50 +76,92 @@ class LazyGroup(NaturalOrderGroup):
 
 def run(cli: click.Command, args: list[str] | None = None) -> NoReturn:
     """Run a command line and exit; an error a user can act on becomes one message, never a traceback."""
-    try:
-        code = cli.main(args=args, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
-        code = INTERRUPTED
-    except RunInterruptedError as error:
-        click.echo(str(error), err=True)
-        code = INTERRUPTED
-    except SkelconvError as error:
-        click.echo(f"Error: {error}", err=True)
-        code = FAILED
-    except BrokenPipeError:
-        # the reader of our output went away (`skelconv info ... | head`): not an error
-        sys.stderr.close()
-        code = DONE
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"Error: {where}{error.strerror or error}", err=True)
-        code = FAILED
+    with _heard_interrupts() as heard:
+        try:
+            code = cli.main(args=args, standalone_mode=False)
+        except click.ClickException as error:
+            error.show()
+            code = error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("Interrupted.", err=True)
+            code = INTERRUPTED
+        except RunInterruptedError as error:
+            click.echo(str(error), err=True)
+            code = INTERRUPTED
+        except SkelconvError as error:
+            click.echo(f"Error: {error}", err=True)
+            code = FAILED
+        except BrokenPipeError:
+            # the reader of our output went away (`skelconv info ... | head`): not an error
+            sys.stderr.close()
+            code = DONE
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"Error: {where}{error.strerror or error}", err=True)
+            code = FAILED
+        except Exception:
+            # libraries turn an interrupt of their own import into errors of other kinds
+            if not heard:
+                raise
+            click.echo("\nInterrupted.", err=True)
+            code = INTERRUPTED
     sys.exit(code if isinstance(code, int) else DONE)
+
+
+@contextmanager
+def _heard_interrupts() -> Iterator[list[int]]:
+    """Raise `KeyboardInterrupt` at Ctrl-C within the block, and collect the signals; afterwards, end at once.
+
+    Where Ctrl-C is ignored, it stays ignored.
+    """
+    heard: list[int] = []
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        heard.append(number)
+        raise KeyboardInterrupt
+
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not main_thread or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield heard
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield heard
+    finally:
+        # what is left is the end of the interpreter, where an exception would only be printed
+        signal.signal(signal.SIGINT, lambda number, frame: os._exit(INTERRUPTED))
 
 
 @contextmanager
 def progress(
     total: int, unit: str, total_bytes: int, quiet: bool = False
 ) -> Iterator[Callable[[int, int], None]]:
-    """Yield ``advance(steps, bytes)``: a bar on a terminal, a line every few seconds elsewhere (stderr)."""
+    """Yield ``advance(steps, bytes)``: a bar on a terminal, a line every few seconds elsewhere (stderr).
+
+    The bar counts bytes where ``total_bytes`` is known, and steps where it is 0.
+    """
     if quiet:
         yield lambda steps, size: None
         return
     if sys.stderr.isatty():
         from tqdm import tqdm
 
-        with tqdm(total=total_bytes, unit="B", unit_scale=True, file=sys.stderr) as bar:
+        bar = tqdm(
+            total=total_bytes or total,
+            unit="B" if total_bytes else f" {unit}",
+            unit_scale=bool(total_bytes),
+            file=sys.stderr,
+            dynamic_ncols=True,
+        )
+        with bar:
             done = 0
 
             def advance(steps: int, size: int) -> None:
                 nonlocal done
                 done += steps
-                bar.set_postfix_str(f"{done}/{total} {unit}", refresh=False)
-                bar.update(size)
+                if total_bytes:
+                    bar.set_postfix_str(f"{done}/{total} {unit}", refresh=False)
+                bar.update(size if total_bytes else steps)
 
             yield advance
         return
@@ -125,8 +175,11 @@ def progress(
         now = time.monotonic()
         if now - last >= LOG_SECONDS or steps_done == total:
             last = now
-            rate = bytes_done / 1e6 / max(now - began, 1e-9)
-            click.echo(f"{steps_done}/{total} {unit}, {rate:.0f} MB/s", err=True)
+            seconds = max(now - began, 1e-9)
+            rate = f"{steps_done / seconds:.3g} a second"
+            if total_bytes:
+                rate = f"{bytes_done / 1e6 / seconds:.0f} MB/s"
+            click.echo(f"{steps_done}/{total} {unit}, {rate}", err=True)
 
     yield log
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from skelconv.cli.command import DONE, PROBLEMS, RunInterruptedError, progress
+from skelconv.cli.complete import arrays_of, offering_of_store
 from skelconv.cli.paths import PATH, STORE
 from skelconv.ingest.executors import default_workers, open_executor
 
@@ -27,7 +28,12 @@ PATTERN = "{recording}/{frame:06d}.jpg"
     help="Path of a frame's picture below IMAGES, of the table's columns and `frame`; or of a video.",
 )
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Take every N-th frame.")
-@click.option("--pixels", metavar="ARRAY", help="Array of the joints in the picture.  [default: found]")
+@click.option(
+    "--pixels",
+    metavar="ARRAY",
+    shell_complete=offering_of_store(arrays_of),
+    help="Array of the joints in the picture.  [default: found]",
+)
 @click.option(
     "-j",
     "--workers",

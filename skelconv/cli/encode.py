@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skelconv.cli.command import DONE, PROBLEMS, progress
+from skelconv.cli.complete import chains, layouts, offering
 from skelconv.cli.paths import PATH, STORE
 from skelconv.ingest.executors import default_workers
 
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 @click.argument("store", type=STORE, required=False)
 @click.argument("out", type=PATH, required=False)
 @click.option(
-    "--format", "layout", metavar="LAYOUT", help="Joint layout to encode in.  [default: the store's]"
+    "--format",
+    "layout",
+    metavar="LAYOUT",
+    shell_complete=offering(layouts),
+    help="Joint layout to encode in.  [default: the store's]",
 )
 @click.option("--size", type=click.IntRange(1), default=224, show_default=True, help="Rows and columns.")
 @click.option(
@@ -40,11 +45,16 @@ if TYPE_CHECKING:
 )
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
 @click.option(
-    "--clean", "chain", default="auto", show_default=True, help="Cleaning chain (docs/cleaning.md)."
+    "--clean",
+    "chain",
+    default="auto",
+    show_default=True,
+    shell_complete=offering(chains),
+    help="Cleaning chain (docs/cleaning.md).",
 )
 @click.option("--align-corners", is_flag=True, help="Put the first and last frame on the image's edge rows.")
 @click.option("--threads", type=click.IntRange(1), help="Threads that encode.  [default: one a processor]")
-@click.option("--png", type=PATH, help="Also write the first images as PNG into this folder.")
+@click.option("--png", type=PATH, help="Also write the first images into this folder as PNG, labelled.")
 @click.option("--png-limit", type=click.IntRange(1), default=20, show_default=True, help="How many PNG.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -100,14 +110,14 @@ def _encode(
     png_limit: int,
     quiet: bool,
 ) -> int:
-    from skelconv.s2i.picture import save_images
     from skelconv.s2i.write import encode_store, open_s2i
     from skelconv.store.store import open_store
 
     opened = open_store(store)
-    with progress(len(opened.recording_names()), "images", 0, quiet) as advance:
-        summary = encode_store(opened, out, options, advance)
+    summary = encode_store(opened, out, options, lambda steps, unit, size: progress(steps, unit, size, quiet))
     click.echo(summary.text())
     if png is not None:
-        click.echo(f"{len(save_images(open_s2i(out), png, png_limit))} pictures in {png}")
+        from skelconv.view.encoded import save_samples
+
+        click.echo(f"{len(save_samples(open_s2i(out), png, png_limit))} pictures in {png}")
     return PROBLEMS if summary.set_aside else DONE

@@ -19,6 +19,7 @@ from skelconv.cli.command import (
     progress,
     stop_signals,
 )
+from skelconv.cli.complete import offering_list
 from skelconv.cli.paths import PATH
 from skelconv.ingest.executors import default_workers, open_executor
 from skelconv.store.schema import SHARD_FRAMES
@@ -81,10 +82,15 @@ def _ingest_command(reader: Reader) -> click.Command:
         *(_reader_option(option) for option in dataset.options),
     ]
     if dataset.extras:
+        names = [extra.name for extra in dataset.extras]
         words = "; ".join(f"{extra.name}: {extra.description}" for extra in dataset.extras)
         params.append(
             click.Option(
-                ["--with", "extras"], type=CommaList(), default="", help=f"Optional arrays to keep. {words}."
+                ["--with", "extras"],
+                type=CommaList(),
+                default="",
+                shell_complete=offering_list(lambda: names),
+                help=f"Optional arrays to keep. {words}.",
             )
         )
     return click.Command(

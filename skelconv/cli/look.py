@@ -7,12 +7,18 @@ from pathlib import Path
 import click
 
 from skelconv.cli.command import progress
+from skelconv.cli.complete import names_of, offering_of_store
 from skelconv.cli.paths import PATH, STORE
 
 
 @click.command(short_help="A picture, animation or page of one recording.")
 @click.argument("store", type=STORE)
-@click.option("--sequence", "name", help="Sequence, recording or S2I sample.  [default: the first]")
+@click.option(
+    "--sequence",
+    "name",
+    shell_complete=offering_of_store(names_of),
+    help="Sequence, recording or S2I sample.  [default: the first]",
+)
 @click.option("--out", type=PATH, required=True, help="File to write: .png, .gif, .mp4 or .html.")
 @click.option("--video", type=PATH, help="Draw onto this video, or onto this folder's pictures (.gif, .mp4).")
 @click.option("--beside", is_flag=True, help="2D poses beside the 3D ones, of the array pixel.")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from skelconv.cli.command import DONE, PROBLEMS
+from skelconv.cli.complete import chains, forms, layouts, offering, offering_of_store, splits_of
 from skelconv.cli.paths import PATH, STORE
 
 
@@ -15,7 +17,8 @@ from skelconv.cli.paths import PATH, STORE
 @click.argument("stores", type=STORE, nargs=-1, required=True)
 @click.option("--prefix", is_flag=True, help="Put the dataset's name in front of every recording's.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
-def merge(out: Path, stores: tuple[Path | str, ...], prefix: bool, overwrite: bool) -> None:
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def merge(out: Path, stores: tuple[Path | str, ...], prefix: bool, overwrite: bool, quiet: bool) -> None:
     """Write the sequences of all STORES as one store, OUT; their order does not matter.
 
     Classes, columns and side tables are united by name. Layout, axes and unit must be the same: `skelconv
@@ -25,10 +28,11 @@ def merge(out: Path, stores: tuple[Path | str, ...], prefix: bool, overwrite: bo
     Example:
         skelconv merge all.zarr ntu60.zarr pku1.zarr
     """
+    from skelconv.cli.watched import watched
     from skelconv.derive.merge import merge_stores
-    from skelconv.store.store import open_store
 
-    merged = merge_stores([open_store(store) for store in stores], out, prefix, overwrite)
+    with watched(stores, quiet) as opened:
+        merged = merge_stores(opened, out, prefix, overwrite)
     click.echo(f"{out}: {merged.info.provenance.describe()}")
     for line in merged.left_out:
         click.echo(f"left out: {line}")
@@ -37,19 +41,28 @@ def merge(out: Path, stores: tuple[Path | str, ...], prefix: bool, overwrite: bo
 @click.command(short_help="Carry the joints to another layout, by name.")
 @click.argument("store", type=STORE)
 @click.argument("out", type=PATH)
-@click.option("--format", "layout", metavar="LAYOUT", required=True, help="Joint layout to carry them to.")
+@click.option(
+    "--format",
+    "layout",
+    metavar="LAYOUT",
+    shell_complete=offering(layouts),
+    required=True,
+    help="Joint layout to carry them to.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
-def remap(store: Path | str, out: Path, layout: str, overwrite: bool) -> None:
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def remap(store: Path | str, out: Path, layout: str, overwrite: bool, quiet: bool) -> None:
     """Write STORE in another joint layout as OUT: each joint is the one of that name.
 
     \b
     Example:
         skelconv remap ntu60.zarr ntu60_13.zarr --format toyota13
     """
+    from skelconv.cli.watched import watched
     from skelconv.derive.remap import remap_store
-    from skelconv.store.store import open_store
 
-    info = remap_store(open_store(store), out, layout, overwrite)
+    with watched([store], quiet) as (opened,):
+        info = remap_store(opened, out, layout, overwrite)
     click.echo(f"{out}: {info.provenance.describe()}")
 
 
@@ -60,15 +73,26 @@ def remap(store: Path | str, out: Path, layout: str, overwrite: bool) -> None:
     "--to",
     "form",
     metavar="FORM",
+    shell_complete=offering(forms),
     required=True,
     help="pyskl, ctrgcn, parquet, csv, bvh, or an installed one.",
 )
-@click.option("--protocol", help="Official split of a ctrgcn file.  [default: the store's first]")
 @click.option(
-    "--clean", "chain", default="auto", show_default=True, help="Cleaning chain of pyskl and ctrgcn files."
+    "--protocol",
+    shell_complete=offering_of_store(splits_of),
+    help="Official split of a ctrgcn file.  [default: the store's first]",
+)
+@click.option(
+    "--clean",
+    "chain",
+    default="auto",
+    show_default=True,
+    shell_complete=offering(chains),
+    help="Cleaning chain of pyskl and ctrgcn files.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
-def export(store: Path | str, out: Path, form: str, protocol: str | None, chain: str, overwrite: bool) -> int:
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def export(store: Path | str, out: Path, form: str, quiet: bool, **options: Any) -> int:
     """Write STORE as a pyskl pickle, a CTR-GCN npz file, or a folder of Parquet, CSV or BioVision files.
 
     \b
@@ -80,9 +104,10 @@ def export(store: Path | str, out: Path, form: str, protocol: str | None, chain:
 
     docs/export.md says what stands in each. Exit codes as those of ingest.
     """
+    from skelconv.cli.watched import watched
     from skelconv.export import ExportOptions, export_store
-    from skelconv.store.store import open_store
 
-    done = export_store(open_store(store), out, form, ExportOptions(protocol, chain, overwrite))
+    with watched([store], quiet) as (opened,):
+        done = export_store(opened, out, form, ExportOptions(**options))
     click.echo(done.describe())
     return PROBLEMS if done.set_aside else DONE

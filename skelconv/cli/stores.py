@@ -8,6 +8,7 @@ import click
 import orjson
 
 from skelconv.cli.command import DONE, PROBLEMS, progress
+from skelconv.cli.complete import chains, offering
 from skelconv.cli.paths import PATH, STORE
 
 
@@ -57,10 +58,15 @@ def verify(store: Path | str, raw: Path | None, quiet: bool) -> int:
 @click.argument("store", type=STORE)
 @click.argument("out", type=PATH)
 @click.option(
-    "--chain", default="auto", show_default=True, help="Name of the chain; docs/cleaning.md lists them."
+    "--chain",
+    default="auto",
+    show_default=True,
+    shell_complete=offering(chains),
+    help="Name of the chain; docs/cleaning.md lists them.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
-def clean(store: Path | str, out: Path, chain: str, overwrite: bool) -> int:
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def clean(store: Path | str, out: Path, chain: str, overwrite: bool, quiet: bool) -> int:
     """Write a store of the persons that a cleaning chain makes of STORE's bodies.
 
     \b
@@ -70,10 +76,10 @@ def clean(store: Path | str, out: Path, chain: str, overwrite: bool) -> int:
     `auto` is the chain published for the dataset. Exit codes as those of ingest.
     """
     from skelconv.clean.samples import chain_for
+    from skelconv.cli.watched import watched
     from skelconv.derive.clean import clean_store
-    from skelconv.store.store import open_store
 
-    opened = open_store(store)
-    made = clean_store(opened, out, chain_for(opened.info) if chain == "auto" else chain, overwrite)
+    with watched([store], quiet) as (opened,):
+        made = clean_store(opened, out, chain_for(opened.info) if chain == "auto" else chain, overwrite)
     click.echo(f"{out}: {made.provenance.describe()}")
     return PROBLEMS if made.provenance.set_aside else DONE

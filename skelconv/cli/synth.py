@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from skelconv.cli.command import CommaList, progress
+from skelconv.cli.complete import generators, offering
 from skelconv.cli.paths import PATH
 
 
 @click.command(short_help="Generate raw files of a dataset.")
-@click.argument("dataset")
+@click.argument("dataset", shell_complete=offering(generators))
 @click.argument("raw", type=PATH)
 @click.option("--recordings", type=click.IntRange(1), default=100, show_default=True, help="How many.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)

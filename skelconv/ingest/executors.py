@@ -7,11 +7,12 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 
 from skelconv.extras import install_command
+from skelconv.ingest.pool import ShieldedPool
 from skelformats.errors import SkelconvError
 
 GRACE_SECONDS = 5.0
@@ -46,7 +47,7 @@ def open_executor(workers: int, scheduler: str | None = None) -> Iterator[tuple[
     else:
         # spawned, not forked: the parent has threads (numba, zarr) that a fork would copy half-alive
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent)
+        pool = ShieldedPool(workers, mp_context=context, initializer=_follow_parent)
         try:
             yield pool, workers
         finally:

@@ -15,9 +15,10 @@ from skelconv.report.runs import Run, read_run
 from skelconv.s2i.picture import image_to_rgb, png_bytes
 from skelconv.s2i.read import S2IStore, open_s2i
 from skelconv.store.store import PARTS, Store, open_store
+from skelconv.view.encoded import part_columns, time_axis
 from skelconv.view.viewer import viewer_fragment
 
-IMAGES_PER_CLASS = 4
+IMAGES_PER_CLASS = 3
 CLASSES_SHOWN = 12
 TABLE_ROWS = 8
 LABELS_SHOWN = 30
@@ -61,6 +62,7 @@ def write_report(
         **_data_section(opened),
         images=_images(encoded) if encoded is not None else [],
         channels=encoded.channels if encoded is not None else (),
+        parts=part_columns(encoded.plan) if encoded is not None else (),
         loss=_loss(read),
         probe=_probe(read),
     )
@@ -134,7 +136,13 @@ def _images(store: S2IStore) -> list[dict[str, Any]]:
     rows = []
     for action in list(dict.fromkeys(table["action"]))[:CLASSES_SHOWN]:
         numbers = np.flatnonzero((table["action"] == action).to_numpy())[:IMAGES_PER_CLASS]
-        pictures = [data_url(png_bytes(image_to_rgb(store.images(n, n + 1)[0]))) for n in numbers]
+        pictures = [
+            {
+                "url": data_url(png_bytes(image_to_rgb(store.images(n, n + 1)[0]))),
+                "side": time_axis(store, table.iloc[n]),
+            }
+            for n in numbers
+        ]
         rows.append({"action": action or "none", "pictures": pictures})
     return rows
 

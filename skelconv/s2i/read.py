@@ -20,6 +20,9 @@ from skelconv.store.location import locate, read_metadata
 
 IMAGE = "image"
 SAMPLE = "sample"
+ENCODED_ROWS, ENCODED_FRAMES = "encoded_rows", "encoded_frames"
+"""Columns: poses that an image was interpolated from, and frames that they are of."""
+
 _FIRST_COLUMNS = (SAMPLE, "recording", "person", "label", "action")
 
 

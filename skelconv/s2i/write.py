@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import pandas as pd
 import zarr
 
@@ -21,7 +23,7 @@ from skelconv.clean.chains import find_chain
 from skelconv.clean.samples import Samples, SampleStore, Third, pack_samples
 from skelconv.s2i.options import EncodeOptions
 from skelconv.s2i.plan import S2IError, S2IPlan, make_plan
-from skelconv.s2i.read import IMAGE, SAMPLE, S2IStore, open_s2i
+from skelconv.s2i.read import ENCODED_FRAMES, ENCODED_ROWS, IMAGE, SAMPLE, S2IStore, open_s2i
 from skelconv.s2i.statistics import (
     ImageMoments,
     ImageStatistics,
@@ -48,8 +50,23 @@ __all__ = [
 ]
 
 _PERSON = Column("person", "i4", "person of the recording that the sample shows; -1 for all of them")
+_ROWS = Column(ENCODED_ROWS, "i8", "poses that the image was interpolated from")
+_FRAMES = Column(ENCODED_FRAMES, "i8", "frames of the recording that these poses are of")
 _RESERVED = (IMAGE, SAMPLE, "channel")
-_DESCRIPTIONS = {column.name: column.description for column in (*schema.BASE_COLUMNS, _PERSON)}
+_DESCRIPTIONS = {
+    column.name: column.description for column in (*schema.BASE_COLUMNS, _PERSON, _ROWS, _FRAMES)
+}
+
+
+Bar = Callable[[int, str, int], AbstractContextManager[Callable[[int, int], None]]]
+"""From total, unit and bytes to a context that gives ``advance(steps, bytes)``, as
+`skelconv.cli.command.progress`.
+"""
+
+
+def no_bar(total: int, unit: str, size: int) -> AbstractContextManager[Callable[[int, int], None]]:
+    """Say nothing."""
+    return nullcontext(lambda steps, size: None)
 
 
 @dataclass(frozen=True)
@@ -92,7 +109,7 @@ def encode_store(
     store: EncodableStore,
     path: str | Path,
     options: EncodeOptions | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    bar: Bar = no_bar,
 ) -> S2ISummary:
     """Clean, merge and encode a whole sequence store: what ``skelconv s2i`` does.
 
@@ -100,8 +117,10 @@ def encode_store(
     ----------
     store
         An open sequence store.
-    path, progress
+    path
         As `write_s2i_store`.
+    bar
+        What shows the progress, first of cleaning and then of encoding.
 
     Raises
     ------
@@ -123,8 +142,12 @@ def encode_store(
     skeleton = load_skeleton(options.layout) if options.layout is not None else store.skeleton
     plan = make_plan(skeleton, options.size, options.align_corners)
     target = None if options.layout is None else skeleton
-    samples = pack_samples(store, options.chain, options.persons, target, third=options.third)
-    return write_s2i_store(samples, path, plan, store.info, options, progress)
+    with bar(store.info.provenance.recordings, "recordings cleaned", 0) as advance:
+        samples = pack_samples(
+            store, options.chain, options.persons, target, third=options.third, advance=advance
+        )
+    with bar(len(samples), "images", 0) as advance:
+        return write_s2i_store(samples, path, plan, store.info, options, advance)
 
 
 def write_s2i_store(
@@ -190,7 +213,9 @@ def write_s2i_store(
             array[first : first + len(images)] = images.astype(options.dtype, copy=False)
             if progress is not None:
                 progress(len(images), len(images) * array.nbytes // len(samples))
-        _write_table(group, samples.table, source)
+        counted = {} if samples.frames is None else {ENCODED_FRAMES: samples.frames}
+        rows = np.diff(samples.offsets)
+        _write_table(group, samples.table.assign(**{ENCODED_ROWS: rows, **counted}), source)
         schema.write_labels(group, "channel", channels)
         statistics = moments.pool()
         assert statistics is not None  # there is at least one sample

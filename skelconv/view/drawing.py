@@ -205,8 +205,10 @@ def grid_step(extent: float) -> float:
     """Return a round distance (1, 2 or 5 times a power of ten) that divides ``extent`` into 3 to 8 cells."""
     if not extent > 0:
         return 1.0
-    power = 10.0 ** np.floor(np.log10(extent / 3))
-    return float(max(step * power for step in (1, 2, 5) if step * power <= extent / 3))
+    power = 10.0 ** np.floor(np.log10(extent / 3 * (1 + 1e-9)))
+    # 0.3 / 3 is a little less than 0.1
+    third = extent / 3 * (1 + 1e-9)
+    return float(max(step * power for step in (1, 2, 5) if step * power <= third))
 
 
 def _side(name: str) -> Side:

@@ -1,4 +1,4 @@
-"""Stills: `film_strip` of a recording and `labelled_image` of an encoded sample, both PNG."""
+"""Stills of a recording: `film_strip`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import io
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skelconv.extras import need
-from skelconv.s2i.picture import image_to_rgb
-from skelconv.s2i.plan import S2IPlan
 from skelconv.view.drawing import FAMILIES, LEFT, MIDDLE, RIGHT, Scene, family, grid_step, head, turn
 from skelformats.skeleton import Skeleton
 
@@ -83,39 +80,7 @@ def film_strip(scene: Scene, skeleton: Skeleton, frame_rate: float | None, poses
             fontsize=8,
         )
     _heading(figure, scene, size)
-    return _png(figure, dpi=120)
-
-
-def labelled_image(image: NDArray[np.floating[Any]], plan: S2IPlan, title: str, caption: str) -> bytes:
-    """Draw an encoded sample (3, rows, columns) with its parts above and its joints below; returns PNG.
-
-    Raises
-    ------
-    MissingExtraError
-        matplotlib is not installed.
-    """
-    need("matplotlib", "view")
-    from matplotlib.figure import Figure
-
-    rows, columns = plan.size
-    figure = Figure(figsize=(6.4, 6.4 * rows / columns + 1.2), facecolor="white", layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(image_to_rgb(image), interpolation="nearest", extent=(0, columns, rows, 0))
-    edges = plan.joint_edges
-    axes.set_xticks((edges[:-1] + edges[1:]) / 2, plan.joints, rotation=90, fontsize=7)
-    axes.set_yticks([0, rows], ["first\nframe", "last\nframe"], fontsize=8)
-    parts = plan.part_edges
-    for edge in parts[1:-1]:
-        axes.axvline(edge, color="white", linewidth=1.2)
-    above = axes.secondary_xaxis("top")
-    names = list(dict.fromkeys(plan.joint_parts))
-    above.set_xticks((parts[:-1] + parts[1:]) / 2, [name.replace("_", " ") for name in names], fontsize=9)
-    for one in (axes, above):
-        one.tick_params(length=0, colors=INK)
-        for spine in one.spines.values():
-            spine.set_visible(False)
-    figure.suptitle(f"{title}\n{caption}".strip(), fontsize=10, color=INK, parse_math=False)
-    return _png(figure, dpi=130)
+    return png_of(figure, dpi=120)
 
 
 class _Panel:
@@ -191,7 +156,8 @@ def _when(frame: int, frame_rate: float | None) -> str:
     return f"frame {frame}" if frame_rate is None else f"{frame}  ({frame / frame_rate:.2f} s)"
 
 
-def _png(figure: Any, dpi: int) -> bytes:
+def png_of(figure: Any, dpi: int) -> bytes:
+    """Save a figure of matplotlib as PNG, the same bytes every time."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()

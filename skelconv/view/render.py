@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from skelconv.extras import need
 from skelconv.s2i.read import S2IStore, open_s2i
+from skelconv.s2i.write import Bar, no_bar
 from skelconv.store import schema
 from skelconv.store.cells import near_names
 from skelconv.store.info import StoreInfo
@@ -19,25 +20,16 @@ from skelconv.store.recording import Recording
 from skelconv.store.store import Store, open_store
 from skelconv.view.animation import count_pictures, gif, mp4
 from skelconv.view.beside import CAMERA_YAW, beside_names, flat_beside
-from skelconv.view.drawing import Scene, caption, make_scene
+from skelconv.view.drawing import Scene, make_scene
+from skelconv.view.encoded import draw_sample
 from skelconv.view.overlay import MOST, OverlayStage, open_frames
-from skelconv.view.pictures import film_strip, labelled_image
+from skelconv.view.pictures import film_strip
 from skelconv.view.stage import WIDEST, Stage, TheatreStage
 from skelconv.view.viewer import viewer_page
 from skelformats.errors import SkelconvError, UnknownNameError
 
 SUFFIXES = {".png": "film strip", ".gif": "animation", ".mp4": "video", ".html": "page with a viewer"}
 """What is made of a recording, by the suffix of the file."""
-
-Bar = Callable[[int, str, int], AbstractContextManager[Callable[[int, int], None]]]
-"""From total, unit and bytes to a context that gives ``advance(steps, bytes)``, as
-`skelconv.cli.command.progress`.
-"""
-
-
-def no_bar(total: int, unit: str, size: int) -> AbstractContextManager[Callable[[int, int], None]]:
-    """Say nothing."""
-    return nullcontext(lambda steps, size: None)
 
 
 class ViewError(SkelconvError, ValueError):
@@ -224,9 +216,4 @@ def _draw_sample(store: S2IStore, name: str | None) -> bytes:
         if not len(hits):
             raise UnknownNameError("sample or recording", name, near_names(name, samples))
         at = int(hits[0])
-    row = {str(column): value for column, value in table.iloc[at].items()}
-    colours = ", ".join(map(" ".join, zip(("red", "green", "blue"), store.channels, strict=True)))
-    said = (caption(Recording(samples[at], 0, (), row)), f"{store.stream} stream", colours)
-    return labelled_image(
-        store.images(at, at + 1)[0], store.plan, samples[at], " · ".join(word for word in said if word)
-    )
+    return draw_sample(store, at)

@@ -169,9 +169,10 @@ class TestOpen:
     def test_the_table_is_that_of_the_samples(self, path: Path, backend: str) -> None:
         write_s2i_store(SAMPLES, path, PLAN, SOURCE)
         frame = open_s2i(path, backend).to_frame()
-        assert sorted(frame.columns) == sorted(SAMPLES.table.columns)
+        assert sorted(frame.columns) == sorted([*SAMPLES.table.columns, "encoded_rows"])
+        assert frame["encoded_rows"].tolist() == np.diff(SAMPLES.offsets).tolist()
         assert list(frame.index) == list(SAMPLES.table.index)
-        for name in frame.columns:
+        for name in SAMPLES.table.columns:
             assert frame[name].tolist() == SAMPLES.table[name].tolist()
 
     def test_a_column_called_as_an_array_of_the_store_does_not_replace_it(self, path: Path) -> None:

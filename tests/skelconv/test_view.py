@@ -14,12 +14,14 @@ import pytest
 from PIL import Image, ImageSequence
 
 from skelconv.s2i.options import EncodeOptions
+from skelconv.s2i.read import open_s2i
 from skelconv.s2i.write import encode_store
 from skelconv.store.recording import Recording, Sequence
 from skelconv.store.store import Store
 from skelconv.view import ViewError, find_recording, view
 from skelconv.view.animation import MAX_PICTURES, gif, pace
 from skelconv.view.drawing import LEFT, MIDDLE, RIGHT, front_yaw, grid_step, limbs, make_scene, turn
+from skelconv.view.encoded import part_columns, time_axis
 from skelconv.view.pictures import film_strip
 from skelconv.view.stage import FOOTER, TheatreStage
 from skelconv.view.viewer import viewer_fragment, viewer_page
@@ -140,7 +142,7 @@ def test_a_single_joint_flung_far_away_does_not_shrink_the_picture() -> None:
 
 
 @pytest.mark.parametrize(
-    ("extent", "step"), [(3.0, 1.0), (2.9, 0.5), (1.5, 0.5), (0.7, 0.2), (70.0, 20.0), (0.0, 1.0)]
+    ("extent", "step"), [(3.0, 1.0), (2.9, 0.5), (1.5, 0.5), (0.7, 0.2), (70.0, 20.0), (0.3, 0.1), (0.0, 1.0)]
 )
 def test_grid_steps_are_round(extent: float, step: float) -> None:
     assert grid_step(extent) == pytest.approx(step)
@@ -237,6 +239,28 @@ def test_a_sample_of_an_s2i_store_is_drawn_by_its_id_or_its_recording(s2i: Path,
     ]
     np.testing.assert_array_equal(pictures[0], pictures[1])
     assert pictures[2].shape != pictures[0].shape or (pictures[2] != pictures[0]).any()
+
+
+def test_seconds_stand_at_the_side_of_an_image_as_far_as_they_are_known(store: Store, tmp_path: Path) -> None:
+    # "take": 40 frames at 30 a second, a second body in 15 of them; "alone": one body
+    encode_store(store, tmp_path / "s2i.zarr", EncodeOptions(chain="metric", size=16))
+    images = open_s2i(tmp_path / "s2i.zarr")
+    table = images.to_frame()
+    assert table["encoded_frames"].tolist() == [40, 40]
+    assert table["encoded_rows"].tolist() == [55, 40]
+    both, alone = (time_axis(images, table.loc[name]) for name in ("take", "alone"))
+    assert both.ticks == ((0.0, "0"), (1.0, "1.333"))
+    assert [text for _, text in alone.ticks] == ["0", "0.2", "0.4", "0.6", "0.8", "1", "1.2"]
+    assert alone.ticks[5][0] == pytest.approx(0.75)
+    assert alone.label == both.label == "seconds"
+    unknown = time_axis(images, table.drop(columns="encoded_frames").loc["alone"])
+    assert [text for _, text in unknown.ticks] == ["first\nframe", "last\nframe"]
+
+
+def test_parts_along_the_top_are_as_wide_as_their_columns(s2i: Path) -> None:
+    parts = part_columns(open_s2i(s2i).plan)
+    assert [name for name, _ in parts] == ["spine", "L arm", "R arm", "L leg", "R leg"]
+    assert [round(width) for _, width in parts] == [20, 24, 24, 16, 16]
 
 
 # ---- errors ----

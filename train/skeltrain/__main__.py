@@ -1,6 +1,6 @@
 """``python -m skeltrain``: the command line, where its script is not on the path."""
 
-from skeltrain.cli import main
+from skeltrain.start import main
 
 if __name__ == "__main__":
     main()

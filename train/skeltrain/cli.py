@@ -21,7 +21,7 @@ from skelconv.cli.command import (
 )
 from skelconv.extras import need
 from skeltrain.allocator import keep_memory
-from skeltrain.cli_options import DEVICE, ONE_STORE, RUN, command_line, speaks, tell
+from skeltrain.cli_options import DEVICE, ONE_STORE, RECIPES, RUN, command_line, speaks, tell
 from skeltrain.cli_pages import explain, page, reconstruct
 from skeltrain.cli_use import embed, ensemble, export, predict, search, table
 
@@ -68,7 +68,7 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @cli.command(short_help="Train as a recipe of any task says.")
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=RECIPES)
 @_run_options
 def train(recipe: str, **options: Any) -> None:
     """Train as RECIPE says: a shipped recipe or a YAML file, of any task that is installed.
@@ -86,7 +86,7 @@ def train(recipe: str, **options: Any) -> None:
 
 
 @cli.command(short_help="Pretrain a model as a recipe says.")
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=RECIPES)
 @_run_options
 def pretrain(recipe: str, **options: Any) -> None:
     """Pretrain a masked autoencoder. RECIPE is a shipped recipe, a YAML file, or auto to have one chosen.
@@ -109,7 +109,11 @@ def pretrain(recipe: str, **options: Any) -> None:
 @cli.command(short_help="Train a linear classifier on a frozen pretrained encoder.")
 @RUN
 @click.option(
-    "--recipe", default="linprobe", show_default=True, help="Shipped recipe, YAML file, or auto with --store."
+    "--recipe",
+    shell_complete=RECIPES,
+    default="linprobe",
+    show_default=True,
+    help="Shipped recipe, YAML file, or auto with --store.",
 )
 @ONE_STORE
 @SET
@@ -146,7 +150,13 @@ def probe(run: Path, recipe: str, **options: Any) -> None:
 
 @cli.command(short_help="Train a pretrained encoder and a classifier on it.")
 @RUN
-@click.option("--recipe", default="s2i_finetune", show_default=True, help="Shipped recipe or YAML file.")
+@click.option(
+    "--recipe",
+    shell_complete=RECIPES,
+    default="s2i_finetune",
+    show_default=True,
+    help="Shipped recipe or YAML file.",
+)
 @ONE_STORE
 @SET
 @DEVICE
@@ -218,7 +228,7 @@ for verb in (embed, search, predict, export, reconstruct, explain, page, ensembl
 
 
 @cli.command(short_help="List the shipped recipes, or show one.")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=RECIPES)
 def recipes(name: str | None) -> None:
     """List the recipes that ship with the package; with NAME, print that one, to copy and change.
 

@@ -5,9 +5,25 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
+
+from skelconv.cli.complete import offering
+
+
+def _recipes() -> Iterable[str]:
+    from skeltrain.recipe_file import recipe_names
+
+    return recipe_names()
+
+
+RECIPES = offering(_recipes, files=True)
+"""Offers shipped recipes, and files."""
+
+PATHS = offering(tuple, files=True)
+"""Offers paths, for what may also be a URL."""
 
 RUN = click.argument("run", type=click.Path(path_type=Path))
 ONE_STORE = click.option("--store", type=click.Path(path_type=Path), help="Sequence store to read.")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from skelconv.extras import need
-from skeltrain.cli_options import DEVICE, ONE_STORE, RUN, tell
+from skeltrain.cli_options import DEVICE, ONE_STORE, PATHS, RUN, tell
 
 
 @click.command(short_help="Show what a model makes of what it does not see.")
@@ -45,7 +45,7 @@ def reconstruct(run: Path, store: Path | None, rows: tuple[str, ...], out: Path,
 
 @click.command(short_help="Show on the skeleton where a model looks.")
 @RUN
-@click.argument("store")
+@click.argument("store", shell_complete=PATHS)
 @click.option(
     "--row", "rows", metavar="NAME", multiple=True, help="Sample or recording; several times for several."
 )

@@ -9,12 +9,12 @@ import click
 
 from skelconv.cli.command import CommaList
 from skelconv.extras import need
-from skeltrain.cli_options import DEVICE, RUN, command_line, tell
+from skeltrain.cli_options import DEVICE, PATHS, RUN, command_line, tell
 
 
 @click.command(short_help="Write what a model makes of each sample of a store.")
 @RUN
-@click.argument("store")
+@click.argument("store", shell_complete=PATHS)
 @click.argument("out", type=click.Path(path_type=Path))
 @DEVICE
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it is there.")
@@ -38,7 +38,7 @@ def embed(run: Path, store: str, out: Path, device: str | None, overwrite: bool)
 
 
 @click.command(short_help="Find the nearest poses of a gallery.")
-@click.argument("gallery")
+@click.argument("gallery", shell_complete=PATHS)
 @click.option("--pose", "store", metavar="STORE", help="Store of the pose to look for, with --row.")
 @click.option("--row", metavar="NAME", help="Its sequence.")
 @click.option("--frame", type=int, help="Its frame in the recording; the first with a pose by default.")
@@ -102,7 +102,7 @@ def search(gallery: str, store: str | None, image: Path | None, out: Path | None
 
 @click.command(short_help="Write what a model predicts for a store.")
 @RUN
-@click.argument("store")
+@click.argument("store", shell_complete=PATHS)
 @click.argument("out", type=click.Path(path_type=Path))
 @DEVICE
 @click.option(
