@@ -7,7 +7,7 @@ are in memory while they are read.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,7 +27,9 @@ from skelformats.reader import (
     Confidence,
     Dataset,
     Extra,
+    Option,
     Protocol,
+    ReadOptions,
     SideTable,
     Source,
     Track,
@@ -88,24 +90,50 @@ def find_export(folder: Path) -> Export | None:
 
 @lru_cache(maxsize=4)
 def _find(folder: Path, changed: int) -> Export | None:
+    suffix = next((suffix for suffix in SUFFIXES if (folder / f"{FRAMES}{suffix}").is_file()), None)
+    described = None if suffix is None else described_folder(folder)
+    if suffix is None or described is None:
+        return None
+    return Export(folder, suffix, *described)
+
+
+def described_folder(folder: Path) -> tuple[Dataset, Skeleton, str] | None:
+    """Return what the ``about.json`` of an export describes: dataset, layout, column of the raw files.
+
+    None where there is no such file, or it is an earlier version's, whose tables are like any other's.
+
+    Raises
+    ------
+    FormatError
+        It is damaged.
+    """
     path = folder / ABOUT
+    if not path.is_file():
+        return None
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise FormatError(path, f"text that is not JSON ({error})", _EXPECTED) from error
-    # exports of earlier versions do not describe their columns: their frames are a table like any other
     if not isinstance(about, dict) or DESCRIBED not in about:
-        return None
-    suffix = next((suffix for suffix in SUFFIXES if (folder / f"{FRAMES}{suffix}").is_file()), None)
-    if suffix is None:
         return None
     try:
         skeleton = Skeleton.from_dict(about["skeleton"], where=str(path))
         dataset = _dataset(about, _layout(folder, skeleton))
+        own = {column["name"] for column in about[DESCRIBED]["columns"]}
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(path, f"no description of a store ({error!r})", _EXPECTED) from error
-    own = {column["name"] for column in about[DESCRIBED]["columns"]}
-    return Export(folder, suffix, dataset, skeleton, ORIGINAL.name if ORIGINAL.name in own else "source")
+    return dataset, skeleton, ORIGINAL.name if ORIGINAL.name in own else "source"
+
+
+def refuse_options(folder: Path, options: ReadOptions, known: Sequence[Option]) -> None:
+    """Raise `SkelconvError` where a user tells what an export says itself."""
+    defaults = {option.name: option.default for option in known}
+    told = [name for name, value in options.values.items() if value != defaults[name]]
+    if told:
+        raise SkelconvError(
+            f"{folder}: found --{told[0].replace('_', '-')}, expected no such option: it was written by "
+            "skelconv export, and says itself what it holds"
+        )
 
 
 def export_source(folder: Path) -> Source | None:

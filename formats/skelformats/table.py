@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from skelformats import csv_text
 from skelformats.errors import FormatError, SkelconvError
-from skelformats.exported import export_source, find_export, read_export
+from skelformats.exported import export_source, find_export, read_export, refuse_options
 from skelformats.files import list_sources
 from skelformats.keypoints import recording_name
 from skelformats.own_data import METRES, UPWARDS, Description
@@ -63,13 +63,7 @@ def configure(root: Path, options: ReadOptions) -> Dataset:
         The first table has no positions, or a table that cannot be read hides its classes.
     """
     if export := find_export(root):
-        defaults = {option.name: option.default for option in TABLE.dataset.options}
-        told = [name for name, value in options.values.items() if value != defaults[name]]
-        if told:
-            raise SkelconvError(
-                f"{root}: found --{told[0].replace('_', '-')}, expected no options of tables: it was written "
-                "by skelconv export, and says itself what it holds"
-            )
+        refuse_options(root, options, TABLE.dataset.options)
         return export.dataset
     sources = scan(root, options)
     newest = max((int((root / source.path).stat().st_mtime_ns) for source in sources), default=0)
