@@ -248,7 +248,7 @@ class _Clips:
             _require(
                 states <= set(confidence.states), where, f"the states {states}", f"{dict(confidence.states)}"
             )
-        wanted = self.options.extras
+        wanted = {*self.options.extras, *self.dataset.always}
         _require(set(track.extras) == wanted, where, f"arrays {sorted(track.extras)}", f"{sorted(wanted)}")
         for name, values in track.extras.items():
             extra = self.dataset.extra(name)

@@ -31,7 +31,7 @@ _FILTERS = {
     h5py.h5z.FILTER_FLETCHER32: "",
 }
 
-_DAMAGED = (
+DAMAGED = (
     OSError,
     RuntimeError,
     ValueError,
@@ -85,7 +85,7 @@ def read_hdf5(
             return np.asarray(array[()])
     except FormatError:
         raise
-    except (*_DAMAGED, zlib.error) as error:
+    except (*DAMAGED, zlib.error) as error:
         raise FormatError(
             path,
             f"a file that HDF5 cannot read ({str(error)[:200]})",

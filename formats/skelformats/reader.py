@@ -132,7 +132,8 @@ class Dataset:
     from the raw ones. ``missing`` says in words how the source marks a missing joint. ``cleaning`` names the
     cleaning chain that the dataset is published with (docs/cleaning.md), ``metric`` where there is none: only
     the translation to the first pose. ``generated`` says how the files were generated, where nobody was
-    recorded; ingest fills it in.
+    recorded; ingest fills it in. ``always`` names the optional arrays that are kept without being asked for,
+    which every track then has.
     """
 
     name: str
@@ -152,6 +153,7 @@ class Dataset:
     axis_map: AxisMap = AxisMap()
     confidence: Confidence | None = None
     extras: tuple[Extra, ...] = ()
+    always: tuple[str, ...] = ()
     options: tuple[Option, ...] = ()
     tables: tuple[SideTable, ...] = ()
     cleaning: str = "metric"

@@ -7,6 +7,7 @@ taken, the path of such a file is, too.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -290,6 +291,18 @@ def _parse(file: Traversable, where: str) -> dict[str, Any]:
             f"{where}: found text that is not TOML ({error}), expected a joint layout with name, origin, "
             "[[joint]] and [parts]"
         ) from error
+
+
+def skeleton_toml(skeleton: Skeleton) -> str:
+    """Return a layout as the text of a TOML file, which `load_skeleton` reads back."""
+    plain = skeleton.to_dict()
+    # text and lists of text are written alike in JSON and TOML
+    lines = [f"{key} = {json.dumps(plain[key])}" for key in ("name", "title", "source", "origin")]
+    rows = (", ".join(f"{key} = {json.dumps(value)}" for key, value in row.items()) for row in plain["joint"])
+    lines += ["joint = [", *(f"    {{ {row} }}," for row in rows)]
+    lines += ["]", "", "[parts]"]
+    lines += [f"{part} = {json.dumps(names)}" for part, names in plain["parts"].items()]
+    return "\n".join(lines) + "\n"
 
 
 def match_joints(source: Skeleton, target: Skeleton) -> NDArray[np.intp]:

@@ -1,7 +1,7 @@
 """Tables of poses: csv, tsv or Parquet, a row a joint or a row a frame, also DeepLabCut's and SLEAP's.
 
 A file is a recording, unless it has a column that names recordings. `skelformats.table_columns` says how the
-columns are told.
+columns are told. A folder that ``skelconv export`` wrote says itself what is in it (`skelformats.exported`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from skelformats import csv_text
 from skelformats.errors import FormatError, SkelconvError
+from skelformats.exported import export_source, find_export, read_export, refuse_options
 from skelformats.files import list_sources
 from skelformats.keypoints import recording_name
 from skelformats.own_data import METRES, UPWARDS, Description
@@ -41,7 +42,9 @@ class _Table:
 
 
 def scan(root: Path, options: ReadOptions) -> list[Source]:
-    """List the tables below ``root``."""
+    """List the tables below ``root``; an export is one source."""
+    if source := export_source(root):
+        return [source]
     return sorted(
         (source for suffix in SUFFIXES for source in list_sources(root, suffix)),
         key=lambda source: source.path,
@@ -54,10 +57,14 @@ def configure(root: Path, options: ReadOptions) -> Dataset:
     Raises
     ------
     SkelconvError
-        No layout is given, or there is no such layout, unit or axis.
+        No layout is given, or there is no such layout, unit or axis; or something is told that an export says
+        itself.
     FormatError
         The first table has no positions, or a table that cannot be read hides its classes.
     """
+    if export := find_export(root):
+        refuse_options(root, options, TABLE.dataset.options)
+        return export.dataset
     sources = scan(root, options)
     newest = max((int((root / source.path).stat().st_mtime_ns) for source in sources), default=0)
     return _configure(
@@ -124,6 +131,8 @@ def read(root: Path, source: Source, options: ReadOptions) -> list[Clip]:
         It is not like the first one, or its joints are not those of the layout, or a joint comes twice.
     """
     dataset, path = configure(root, options), root / source.path
+    if export := find_export(root):
+        return read_export(export)
     table = _open(path, options.values)
     found = table.found
     here = (found.axes, found.confidence, set(found.splits))

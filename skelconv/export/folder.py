@@ -1,11 +1,13 @@
 """Folders of Parquet or CSV files: the table, the frames in long form, every side table.
 
-``sequences``, ``frames`` and one file a side table, and ``about.json`` with what the store says of itself.
+``sequences``, ``frames`` and one file a side table, ``about.json`` with what the store says of itself and
+``skeleton.toml`` with its layout: enough for ``skelconv ingest table`` to make the store again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,15 @@ import numpy as np
 import orjson
 import pandas as pd
 
+from skelconv.derive.contents import stored_dataset
 from skelconv.export.csv_cells import COLUMNS, dtype_of, escaped
 from skelconv.export.forms import ExportForm
 from skelconv.export.frames import LongForm, long_form, long_frames
 from skelconv.export.place import ABOUT, Exported, written_aside
 from skelconv.extras import need
 from skelconv.store.store import Store
+from skelformats.exported import DESCRIBED, LAYOUT
+from skelformats.skeleton import skeleton_toml
 
 Dtypes = dict[str, str]
 """Columns of a file and their dtypes."""
@@ -74,9 +79,23 @@ def _export(
             side = store.table(name)
             columns[name] = table(partial / f"{name}.{suffix}", side)
             counts[f"rows of {name}"] = len(side)
-        about = {**store.info.to_attributes(), COLUMNS: columns}
+        described = _described(store, form)
+        about = {**store.info.to_attributes(), COLUMNS: columns, DESCRIBED: described}
         (partial / ABOUT).write_bytes(orjson.dumps(about, option=orjson.OPT_INDENT_2))
+        (partial / LAYOUT).write_text(skeleton_toml(store.skeleton), encoding="utf-8")
     return Exported(path, counts, left_out=form.left_out)
+
+
+def _described(store: Store, form: LongForm) -> dict[str, Any]:
+    """Describe the columns, the optional arrays that are in ``frames``, and the side tables."""
+    dataset = stored_dataset(store)
+    kept = {array for array, _ in form.columns.values()}
+    return {
+        "cleaning": dataset.cleaning,
+        "columns": [asdict(column) for column in dataset.columns],
+        "extras": [asdict(extra) for extra in dataset.extras if extra.name in kept],
+        "tables": [asdict(table) for table in dataset.tables],
+    }
 
 
 def _with_arrays(store: Store) -> pd.DataFrame:

@@ -58,9 +58,8 @@ class IngestPlan:
 
     def write_options(self) -> WriteOptions:
         """Return how the store is written; raises `StoreError` where none can be written so."""
-        return WriteOptions(
-            extras=self.options.extras, shard_frames=self.shard_frames, precision=self.precision
-        )
+        extras = {*self.options.extras, *self.dataset_info.always}
+        return WriteOptions(extras=extras, shard_frames=self.shard_frames, precision=self.precision)
 
     def settings(self) -> dict[str, Any]:
         """Return what besides the source list decides the store's bytes, as plain data."""
