@@ -76,7 +76,7 @@ def _ingest_command(reader: Reader) -> click.Command:
     """Make ``skelconv ingest <dataset>`` with the options that its reader offers."""
     dataset = reader.dataset
     params: list[click.Parameter] = [
-        click.Argument(["raw"], type=PATH),
+        click.Argument(["raw"], type=PATH, nargs=-1, required=True),
         click.Argument(["out"], type=PATH),
         *(_reader_option(option) for option in dataset.options),
     ]
@@ -94,6 +94,7 @@ def _ingest_command(reader: Reader) -> click.Command:
         short_help=dataset.title,
         help=(
             f"Read raw files of {dataset.title} below RAW into the store OUT.\n\n"
+            "RAW is a folder, a file, an archive (.zip, .tar, .tar.gz, .gz), or several of them.\n\n"
             "Interrupted or killed, the same command goes on where it stopped.\n\n"
             f"\b\nExample:\n    skelconv ingest {dataset.name} raw/ out.zarr\n\n"
             "Exit codes: 0 done; 1 done, some sources were set aside; 2 not done; 130 interrupted."
@@ -156,15 +157,18 @@ class _Asked:
     quiet: bool
 
 
-def _ingest(reader: Reader, raw: Path, out: Path, extras: tuple[str, ...] = (), **options: Any) -> int:
+def _ingest(
+    reader: Reader, raw: tuple[Path, ...], out: Path, extras: tuple[str, ...] = (), **options: Any
+) -> int:
     from skelconv import __version__
     from skelconv.ingest.ingest import ingest as carry_out
     from skelconv.ingest.plan import make_plan
+    from skelformats.raw_open import open_raw
 
     asked = _Asked(**{field.name: options.pop(field.name) for field in fields(_Asked)})
     plan = make_plan(
         reader.name,
-        raw.resolve(),
+        open_raw([path.resolve() for path in raw], out.absolute(), lambda text: click.echo(text, err=True)),
         f"skelconv {__version__}",
         extras,
         options,
