@@ -123,7 +123,9 @@ _INGEST_OPTIONS: tuple[click.Parameter, ...] = (
     ),
     click.Option(["--scheduler"], metavar="ADDRESS", help="Parse on this dask cluster: tcp://host:8786."),
     click.Option(["--limit"], type=click.IntRange(1), help="Take only the first N sources."),
-    click.Option(["--dry-run"], is_flag=True, help="Say what would be read, and write nothing."),
+    click.Option(
+        ["--dry-run"], is_flag=True, help="Say what would be read and what it would take, and write nothing."
+    ),
     click.Option(["--strict"], is_flag=True, help="Stop at the first source that cannot be read."),
     click.Option(["--overwrite"], is_flag=True, help="Replace OUT, or an unfinished ingest of another plan."),
     click.Option(
@@ -161,6 +163,7 @@ def _ingest(
     reader: Reader, raw: tuple[Path, ...], out: Path, extras: tuple[str, ...] = (), **options: Any
 ) -> int:
     from skelconv import __version__
+    from skelconv.ingest.estimate import NO_ESTIMATE, estimate, refuse_what_does_not_fit
     from skelconv.ingest.ingest import ingest as carry_out
     from skelconv.ingest.plan import make_plan
     from skelformats.raw_open import open_raw
@@ -176,10 +179,14 @@ def _ingest(
         asked.shard_frames,
         asked.precision,
     )
+    count = default_workers() if asked.workers is None else asked.workers
     if asked.dry_run:
         click.echo(plan.describe(out))
+        expected = estimate(plan, out)
+        click.echo(expected.describe(count) if expected else NO_ESTIMATE)
+        refuse_what_does_not_fit(plan, out, expected)
         return DONE
-    count = default_workers() if asked.workers is None else asked.workers
+    refuse_what_does_not_fit(plan, out)
     try:
         with (
             stop_signals(),
