@@ -20,6 +20,7 @@ from skelformats.body_folder import WHERE_FROM, BodyModelError, body_model
 from skelformats.errors import FormatError
 from skelformats.files import find_files
 from skelformats.protocols import load_facts
+from skelformats.raw_root import folder_name
 from skelformats.reader import (
     AxisMap,
     Clip,
@@ -206,7 +207,7 @@ def _place(root: Path, path: str) -> tuple[str, str]:
         if folder in _SUBSET_OF:
             return _SUBSET_OF[folder], folders[-1] if len(folders) > at + 1 else ""
     # the raw folder may be one sub-dataset
-    return _SUBSET_OF.get(Path(root).resolve().name, ""), folders[-1] if folders else ""
+    return _SUBSET_OF.get(folder_name(root, path), ""), folders[-1] if folders else ""
 
 
 _DATASET = Dataset(
@@ -275,4 +276,4 @@ _DATASET = Dataset(
     ),
 )
 
-AMASS = Reader(dataset=_DATASET, scan=scan, read=read, configure=configure)
+AMASS = Reader(_DATASET, scan, read, configure, own=("*_poses.npz", "*_stageii.npz"))

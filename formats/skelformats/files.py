@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from skelformats.errors import SkelconvError, printable
+from skelformats.raw_root import catalogue_of
 from skelformats.reader import Source
 
 _FOREIGN = "__MACOSX"
@@ -19,6 +20,7 @@ def find_files(root: Path, suffix: str) -> list[tuple[str, int]]:
     Opens no file. Skips what is hidden (names that begin with a dot) and what is not a regular file. Links to
     folders are not followed, and links to files only where they stay below ``root``. A name that is not UTF-8
     is listed with escapes (``\udcff``) for its odd bytes: it cannot be read, and is set aside by name.
+    Of a root that `skelformats.raw_open.open_raw` put together, all its folders and archives are listed.
 
     Returns
     -------
@@ -29,6 +31,9 @@ def find_files(root: Path, suffix: str) -> list[tuple[str, int]]:
     SkelconvError
         A folder cannot be listed.
     """
+    if (catalogue := catalogue_of(root)) is not None:
+        places = catalogue.places.items()
+        return [(path, place.size) for path, place in places if path.endswith(suffix)]
     base = Path(root).resolve()
     try:
         return sorted(_walk(base, base, "", suffix))
@@ -36,6 +41,24 @@ def find_files(root: Path, suffix: str) -> list[tuple[str, int]]:
         raise SkelconvError(
             f"{error.filename}: found a folder that cannot be listed ({error.strerror}), expected raw files"
         ) from error
+
+
+def find_links(root: Path) -> list[tuple[str, bool]]:
+    """List the links below ``root`` that `find_files` passes over since they lead out of it.
+
+    Returns
+    -------
+    (path relative to ``root``, whether it leads to a folder), sorted by path.
+    """
+    base = Path(root).resolve()
+    found = []
+    for place, below, files in os.walk(base):
+        below[:] = [name for name in below if not name.startswith(".") and name != _FOREIGN]
+        for name in (*below, *files):
+            path = Path(place, name)
+            if path.is_symlink() and not name.startswith(".") and not path.resolve().is_relative_to(base):
+                found.append((printable(path.relative_to(base).as_posix()), path.is_dir()))
+    return sorted(found)
 
 
 def list_sources(root: Path, suffix: str) -> list[Source]:

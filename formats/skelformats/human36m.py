@@ -271,4 +271,5 @@ H36M = Reader(
     scan=scan,
     read=read,
     configure=configure,
+    own=("*.cdf", "*.h5", "data_?d_h36m*.npz"),
 )

@@ -62,13 +62,13 @@ def peek(root: Path) -> Shape | None:
 
     Every worker asks this again for every source, so the answer is kept as long as the folder is unchanged.
     """
-    return _peek(str(root), root.stat().st_mtime_ns)
+    return _peek(root, root.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=8)
-def _peek(root: str, changed: int) -> Shape | None:
-    for name, _ in find_files(Path(root), ".json")[:_PEEKED_FILES]:
-        if shape := _shape(Path(root) / name):
+def _peek(root: Path, changed: int) -> Shape | None:
+    for name, _ in find_files(root, ".json")[:_PEEKED_FILES]:
+        if shape := _shape(root / name):
             return shape
     return None
 

@@ -22,6 +22,7 @@ from skelformats.text import load_text, quote
 
 SUFFIX = ".skeleton"
 NAME = re.compile(r"S([0-9]{3})C([0-9]{3})P([0-9]{3})R([0-9]{3})A([0-9]{3})")
+OWN = ("*.skeleton", "*.skeleton.*")
 NTU60_SETUPS = range(1, 18)
 NTU60_ACTIONS = range(1, 61)
 
@@ -192,6 +193,7 @@ NTU60 = Reader(
     ),
     scan_ntu60,
     read_ntu60,
+    own=OWN,
 )
 
 NTU120 = Reader(
@@ -205,4 +207,5 @@ NTU120 = Reader(
     ),
     scan_ntu120,
     read_ntu120,
+    own=OWN,
 )

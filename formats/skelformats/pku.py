@@ -358,7 +358,8 @@ def _dataset(phase: Phase, untrimmed: bool = False) -> Dataset:
 
 
 def _reader(phase: Phase) -> Reader:
-    return Reader(_dataset(phase), partial(scan, phase), partial(read, phase), partial(configure, phase))
+    own = (f"*-[lmr]*{SUFFIX}",)
+    return Reader(_dataset(phase), partial(scan, phase), partial(read, phase), partial(configure, phase), own)
 
 
 PKU1 = _reader(PHASE_1)

@@ -259,13 +259,16 @@ class Reader:
     may return a `Refused` in place of a recording, where only that one is bad.
     ``configure(root, options)`` gives the dataset as it comes out under these options, where layout, axes or
     columns depend on them (or on what the files are); without it they never change. All are module-level
-    functions, so that a worker finds them again by the reader's name.
+    functions, so that a worker finds them again by the reader's name. ``own`` are patterns of names, such as
+    ``*.skeleton``, of files that look like the dataset's: those that ``scan`` does not list are counted and
+    named. Without any, they are the files that end like a source.
     """
 
     dataset: Dataset
     scan: Callable[[Path, ReadOptions], list[Source]]
     read: Callable[[Path, Source, ReadOptions], Sequence[Clip | Refused]]
     configure: Callable[[Path, ReadOptions], Dataset] | None = None
+    own: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # of any package's reader: what a store cannot hold sets aside one source or recording

@@ -38,7 +38,7 @@ _HEADER_LENGTH = 10_000
 _EXPECTED_NPZ = "a zip archive of .npy arrays, as numpy.savez writes it"
 _EXPECTED_NPY = "a .npy array, as numpy.save writes it"
 
-_BROKEN_ZIP = (
+BROKEN_ZIP = (
     zipfile.BadZipFile,
     zlib.error,
     EOFError,
@@ -125,20 +125,20 @@ def load_npy(path: str | Path, max_bytes: int = MAX_BYTES) -> NDArray[Any]:
 
 def _open(path: Path) -> zipfile.ZipFile:
     """Open an archive whose list of members is of moderate size: ``zipfile`` reads all of it at once."""
-    listed = _directory_bytes(path)
+    listed = directory_bytes(path)
     if listed > _MAX_DIRECTORY:
         raise FormatError(
             path, f"a list of members of {listed} bytes", f"{_EXPECTED_NPZ}, at most {_MAX_MEMBERS}"
         )
     try:
         return zipfile.ZipFile(path)
-    except _BROKEN_ZIP as error:
+    except BROKEN_ZIP as error:
         raise FormatError(
             path, f"no zip archive ({error})", _EXPECTED_NPZ, action="The file may be cut off; fetch it again"
         ) from error
 
 
-def _directory_bytes(path: Path) -> int:
+def directory_bytes(path: Path) -> int:
     """Return the largest size that the records at the end of an archive give for its list of members."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _END_RECORDS))
@@ -185,7 +185,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str, ma
             return _read_array(file, info.file_size, where, max_bytes)
     except FormatError:
         raise
-    except _BROKEN_ZIP as error:
+    except BROKEN_ZIP as error:
         raise FormatError(
             where, f"a damaged zip member ({error})", _EXPECTED_NPZ, action="Fetch the file again"
         ) from error

@@ -77,7 +77,7 @@ def _ingest_command(reader: Reader) -> click.Command:
     """Make ``skelconv ingest <dataset>`` with the options that its reader offers."""
     dataset = reader.dataset
     params: list[click.Parameter] = [
-        click.Argument(["raw"], type=PATH),
+        click.Argument(["raw"], type=PATH, nargs=-1, required=True),
         click.Argument(["out"], type=PATH),
         *(_reader_option(option) for option in dataset.options),
     ]
@@ -100,6 +100,7 @@ def _ingest_command(reader: Reader) -> click.Command:
         short_help=dataset.title,
         help=(
             f"Read raw files of {dataset.title} below RAW into the store OUT.\n\n"
+            "RAW is a folder, a file, an archive (.zip, .tar, .tar.gz, .gz), or several of them.\n\n"
             "Interrupted or killed, the same command goes on where it stopped.\n\n"
             f"\b\nExample:\n    skelconv ingest {dataset.name} raw/ out.zarr\n\n"
             "Exit codes: 0 done; 1 done, some sources were set aside; 2 not done; 130 interrupted."
@@ -128,7 +129,9 @@ _INGEST_OPTIONS: tuple[click.Parameter, ...] = (
     ),
     click.Option(["--scheduler"], metavar="ADDRESS", help="Parse on this dask cluster: tcp://host:8786."),
     click.Option(["--limit"], type=click.IntRange(1), help="Take only the first N sources."),
-    click.Option(["--dry-run"], is_flag=True, help="Say what would be read, and write nothing."),
+    click.Option(
+        ["--dry-run"], is_flag=True, help="Say what would be read and what it would take, and write nothing."
+    ),
     click.Option(["--strict"], is_flag=True, help="Stop at the first source that cannot be read."),
     click.Option(["--overwrite"], is_flag=True, help="Replace OUT, or an unfinished ingest of another plan."),
     click.Option(
@@ -162,15 +165,19 @@ class _Asked:
     quiet: bool
 
 
-def _ingest(reader: Reader, raw: Path, out: Path, extras: tuple[str, ...] = (), **options: Any) -> int:
+def _ingest(
+    reader: Reader, raw: tuple[Path, ...], out: Path, extras: tuple[str, ...] = (), **options: Any
+) -> int:
     from skelconv import __version__
+    from skelconv.ingest.estimate import NO_ESTIMATE, estimate, refuse_what_does_not_fit
     from skelconv.ingest.ingest import ingest as carry_out
     from skelconv.ingest.plan import make_plan
+    from skelformats.raw_open import open_raw
 
     asked = _Asked(**{field.name: options.pop(field.name) for field in fields(_Asked)})
     plan = make_plan(
         reader.name,
-        raw.resolve(),
+        open_raw([path.resolve() for path in raw], out.absolute(), lambda text: click.echo(text, err=True)),
         f"skelconv {__version__}",
         extras,
         options,
@@ -178,10 +185,14 @@ def _ingest(reader: Reader, raw: Path, out: Path, extras: tuple[str, ...] = (), 
         asked.shard_frames,
         asked.precision,
     )
+    count = default_workers() if asked.workers is None else asked.workers
     if asked.dry_run:
         click.echo(plan.describe(out))
+        expected = estimate(plan, out)
+        click.echo(expected.describe(count) if expected else NO_ESTIMATE)
+        refuse_what_does_not_fit(plan, out, expected)
         return DONE
-    count = default_workers() if asked.workers is None else asked.workers
+    refuse_what_does_not_fit(plan, out)
     try:
         with (
             stop_signals(),

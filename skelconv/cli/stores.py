@@ -35,9 +35,14 @@ def info(store: Path | str, as_json: bool) -> None:
 
 @click.command(short_help="Check that a store is whole, byte by byte.")
 @click.argument("store", type=STORE)
-@click.option("--raw", type=PATH, help="Also read the raw files below this folder again, and compare.")
+@click.option(
+    "--raw",
+    type=PATH,
+    multiple=True,
+    help="Also read the raw files here again, and compare. May be repeated.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def verify(store: Path | str, raw: Path | None, quiet: bool) -> int:
+def verify(store: Path | str, raw: tuple[Path, ...], quiet: bool) -> int:
     """Check every chunk's checksum, the table, the values; with --raw, that the sources still say the same.
 
     \b

@@ -15,7 +15,11 @@ from pathlib import Path
 from skelconv.doctor.finding import Finding
 from skelconv.ingest.generated import MARKER
 from skelconv.store.text import printable
+from skelformats.archives import SUFFIXES, UNREAD, ArchiveError, is_archive
 from skelformats.errors import SkelconvError
+from skelformats.files import find_files
+from skelformats.raw_open import open_raw
+from skelformats.raw_root import catalogue_of, prepare
 from skelformats.reader import Clip, Reader, Source, usable_readers
 
 LOOKED_AT = 3
@@ -26,7 +30,6 @@ MOST_ABOVE = 20_000
 """Files of the folder above one that is nobody's, for that folder to be looked at too."""
 NAMED = 5
 """Files that are named where more are like them."""
-ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".gz", ".7z", ".rar", ".bz2", ".xz")
 POINTER = b"version https://git-lfs"
 OTHERS = (MARKER, "README", "LICENSE", "SOURCES.md")
 
@@ -73,11 +76,8 @@ def look_at_file(file: Path) -> Finding:
     size = file.stat().st_size
     if is_pointer(file):
         return Finding(f"{file}: a pointer of Git LFS", odd=(_fetch(1, [file.name]),))
-    if file.name.lower().endswith(ARCHIVES):
-        return Finding(
-            f"{file}: an archive of {size / 1e6:,.1f} MB",
-            odd=("sources are read from folders: unpack it, and look at the folder",),
-        )
+    if file.name.lower().endswith((*SUFFIXES, *UNREAD)):
+        return _look_at_archive(file)
     beside = [
         match for match in matches(file.parent) if any(file.name in names(match, s) for s in match.sources)
     ]
@@ -94,6 +94,26 @@ def look_at_file(file: Path) -> Finding:
     )
 
 
+def _look_at_archive(file: Path) -> Finding:
+    title = f"{file}: an archive of {file.stat().st_size / 1e6:,.1f} MB"
+    if file.name.lower().endswith(UNREAD) and not is_archive(file.name):
+        return Finding(title, odd=("archives of this kind are not read in place: unpack it",))
+    try:
+        root = open_raw([file])
+    except ArchiveError as error:
+        return Finding(title, odd=(str(error),))
+    found = matches(root)
+    usable = best(found)
+    if usable:
+        title += f" with raw files of {' or '.join(match.reader.name for match in usable)}"
+    return Finding(
+        title,
+        (f"{len(find_files(root, '')):,} files", *(match.describe() for match in usable or found)),
+        () if usable else ("no installed reader can read what is in it",),
+        tuple(f"{match.command} {shlex.quote(str(file))} out.zarr" for match in usable),
+    )
+
+
 def look_at_folder(folder: Path) -> Finding:
     """Say whose raw files a folder holds, and what in it is nobody's."""
     files = list(islice(_files(folder), MOST_FILES))
@@ -102,11 +122,12 @@ def look_at_folder(folder: Path) -> Finding:
     facts = [f"{len(files):,} files: {counts}" if files else "no files"]
     if (folder / MARKER).is_file():
         facts.append(f"generated, as {MARKER} says: nobody was recorded")
-    found = matches(folder)
+    root = open_raw([folder])
+    found = matches(root)
     usable = best(found)
     facts += [match.describe() for match in usable or found]
     facts += _left_over(folder, files, usable)
-    odd = _odd(folder, files)
+    odd = _odd(root, folder, files)
     words = shlex.quote(str(folder))
     if not usable:
         nested = _elsewhere(folder)
@@ -179,6 +200,7 @@ def is_pointer(file: Path) -> bool:
 
 def _try(reader: Reader, folder: Path, sources: Sequence[Source]) -> Match:
     chosen = sorted({0, len(sources) // 2, len(sources) - 1})[:LOOKED_AT]
+    prepare(folder, (name for n in chosen for name in (sources[n].path, *sources[n].members)))
     read = bodies = frames = 0
     problem = ""
     for number in chosen:
@@ -198,11 +220,9 @@ def _try(reader: Reader, folder: Path, sources: Sequence[Source]) -> Match:
     return Match(reader, sources, len(chosen), read, bodies, frames, problem)
 
 
-def _odd(folder: Path, files: Sequence[Path]) -> list[str]:
-    odd = []
-    archives = [file for file in files if file.name.lower().endswith(ARCHIVES)]
-    if archives:
-        odd.append(f"{_several(archives, folder)}: archives, which are not looked into. Unpack them")
+def _odd(root: Path, folder: Path, files: Sequence[Path]) -> list[str]:
+    catalogue = catalogue_of(root)
+    odd = [str(error) for error in catalogue.unread[:NAMED]] if catalogue else []
     pointers = [file for file in islice(files, 10_000) if is_pointer(file)]
     if pointers:
         odd.append(_fetch(len(pointers), [printable(file.name) for file in pointers[:NAMED]]))

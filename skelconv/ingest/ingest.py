@@ -22,6 +22,7 @@ from skelconv.store.publish import Partial, lock_partial
 from skelconv.store.text import UnstorableTextError, printable
 from skelconv.store.writer import DamagedPartialError, DuplicateRecordingError, StoreWriter, WriteOptions
 from skelformats.errors import FormatError, SkelconvError
+from skelformats.raw_root import prepare, release, shown
 from skelformats.reader import Clip, ReadOptions, Refused, Source, find_reader
 
 BATCH_BYTES = 4_000_000
@@ -81,6 +82,7 @@ class Summary:
         if made.empty:
             names = ", ".join(made.empty[:5]) + (", ..." if len(made.empty) > 5 else "")
             lines.append(f"recordings without any body: {len(made.empty):,} ({names})")
+        lines += [left.describe() for left in made.not_taken]
         for protocol, count in made.leakage.items():
             if count:
                 lines.append(
@@ -142,6 +144,7 @@ def _carry_out(run: _Run, executor: Executor | None, workers: int, advance: Adva
     done, todo = plan.sources[: run.resumed_at], plan.sources[run.resumed_at :]
     if advance is not None and done:
         advance(len(done), sum(source.size for source in done))
+    prepare(plan.root, (name for source in todo for name in (source.path, *source.members)))
     for source, parsed in _parse_in_order(plan, todo, executor, workers):
         run.take(parsed)
         if advance is not None:
@@ -155,6 +158,7 @@ def parse_batch(dataset: str, root: Path, sources: Sequence[Source], options: Re
     reader = find_reader(dataset)
     parsed = []
     for source in sources:
+        release(root)
         try:
             found = reader.read(root, source, options)
         except FormatError as error:
@@ -229,8 +233,8 @@ class _Run:
             self._partial.clear()
             first = set_aside[0].reason if set_aside else "no recording has a body in it"
             raise IngestError(
-                f"{plan.root}: found nothing to store in {len(plan.sources)} sources, expected at least one "
-                f"body; the first: {first}"
+                f"{shown(plan.root)}: found nothing to store in {len(plan.sources)} sources, expected at "
+                f"least one body; the first: {first}"
             )
         info = self._writer.finish(
             Provenance(
@@ -240,6 +244,7 @@ class _Run:
                 sources=len(plan.sources),
                 digest=plan.digest,
                 set_aside=set_aside,
+                not_taken=plan.not_taken,
                 empty=tuple(note.text for note in self._notes if note.kind == "empty"),
             )
         )

@@ -18,6 +18,7 @@ from skelconv.ingest.plan import IngestPlan
 from skelconv.store.info import StoreError
 from skelconv.store.publish import sync
 from skelconv.store.writer import Begun
+from skelformats.raw_root import shown
 
 _RESTART = "Run the command again with --overwrite to start afresh"
 
@@ -163,8 +164,8 @@ def _progress(lines: Sequence[dict[str, Any]], plan: IngestPlan, path: Path) -> 
         for number, (before, after) in enumerate(zip(stamps, now, strict=True), read):
             if before != after:
                 raise JournalError(
-                    f"{plan.root / plan.sources[number].path}: found another time of modification than when "
-                    "the interrupted run read it, expected raw files that stay as they are. "
+                    f"{shown(plan.root, plan.sources[number].path)}: found another time of modification "
+                    "than when the interrupted run read it, expected raw files that stay as they are. "
                     f"{_RESTART}"
                 )
         progress.source = entry["source"]

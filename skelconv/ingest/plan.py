@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from skelconv.ingest.discover import discover
 from skelconv.ingest.generated import as_generated, generated_by
 from skelconv.store import schema
 from skelconv.store.digest import plan_digest
+from skelconv.store.info import NotTaken
 from skelconv.store.text import printable
 from skelconv.store.writer import WriteOptions
 from skelformats.errors import SkelconvError
+from skelformats.raw_root import catalogue_of, shown, stamp
 from skelformats.reader import Dataset, Reader, ReadOptions, Source, find_reader
 
 
@@ -35,6 +38,7 @@ class IngestPlan:
     precision: float | None
     tool: str
     limit: int | None = None
+    not_taken: tuple[NotTaken, ...] = ()
     dataset_info: Dataset = field(init=False)
     digest: str = field(init=False)
     stamps: tuple[int, ...] = field(init=False, repr=False, compare=False)
@@ -52,7 +56,7 @@ class IngestPlan:
     def stamp(self, source: Source) -> int:
         """Return the time of modification of a source as it is now."""
         try:
-            return max((self.root / name).stat().st_mtime_ns for name in (source.path, *source.members))
+            return max(stamp(self.root, name) for name in (source.path, *source.members))
         except (OSError, ValueError):
             return -1
 
@@ -88,14 +92,15 @@ class IngestPlan:
 
     def describe(self, out: Path) -> str:
         """Say what would be read and written: the text of ``--dry-run``."""
-        shown = [f"    {printable(source.path)}  ({source.size:,} bytes)" for source in self.sources[:5]]
-        if len(self.sources) > len(shown):
-            shown.append(f"    ... and {len(self.sources) - len(shown):,} more")
+        listed = [f"    {printable(source.path)}  ({source.size:,} bytes)" for source in self.sources[:5]]
+        if len(self.sources) > len(listed):
+            listed.append(f"    ... and {len(self.sources) - len(listed):,} more")
         return "\n".join(
             [
                 f"would read {len(self.sources):,} sources, {self.size / 1e6:,.1f} MB, of "
-                f"{self.dataset_info.title} below {self.root}:",
-                *shown,
+                f"{self.dataset_info.title} below {shown(self.root)}:",
+                *listed,
+                *(left.describe() for left in self.not_taken),
                 f"and write {out}{' (which exists)' if out.exists() else ''}",
                 f"plan {self.digest}",
             ]
@@ -133,7 +138,7 @@ def make_plan(
     """Look for the sources of ``dataset`` below ``root`` and plan their ingest.
 
     Only names and sizes are read. Where ``root`` is a file, the sources are those of its folder that it
-    belongs to.
+    belongs to; `skelformats.raw_open.open_raw` makes one root of several folders, files and archives.
 
     Raises
     ------
@@ -141,27 +146,29 @@ def make_plan(
         No such dataset, optional array or option.
     PlanError
         ``root`` is not a folder, or holds no source of this dataset.
+    RepeatedError
+        A recording is there twice, with different bytes.
     """
     reader = find_reader(dataset)
     checked = reader.options(extras, **(options or {}))
-    root, only = Path(root), ""
-    if root.is_file():
+    root, only = root if isinstance(root, Path) else Path(root), ""
+    if catalogue_of(root) is None and root.is_file():
         root, only = root.parent, root.name
     if not root.is_dir():
         raise PlanError(f"{root}: found no folder, expected the raw files of {reader.dataset.title}")
-    sources = [
-        source for source in reader.scan(root, checked) if not only or only in (source.path, *source.members)
-    ]
+    found = discover(reader, root, checked, only)
+    sources = found.sources
     if not sources:
         home = reader.dataset.homepage
         raise PlanError(
-            f"{root}: found no source of {dataset}, expected the raw files of {reader.dataset.title}. "
+            f"{shown(root)}: found no source of {dataset}, expected the raw files of {reader.dataset.title}. "
             "The documents say how the folders should look, and skelconv doctor what these files are"
             + (f"; the files come from {home}" if home else "")
+            + "".join(f"\n    {left.describe()}" for left in found.not_taken)
         )
     if limit is not None:
         sources = sources[:limit]
-    return IngestPlan(dataset, root, tuple(sources), checked, shard_frames, precision, tool, limit)
+    return IngestPlan(dataset, root, sources, checked, shard_frames, precision, tool, limit, found.not_taken)
 
 
 def _plain(value: Any) -> Any:

@@ -88,10 +88,24 @@ class SetAside(_Part):
     recording: str | None = None
 
 
+class NotTaken(_Part):
+    """Files of the raw folder, of one kind, that are no sources: what they are, how many, some of them."""
+
+    what: str
+    count: int
+    names: tuple[str, ...]
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        more = f" and {self.count - len(self.names):,} more" if self.count > len(self.names) else ""
+        return f"{self.count:,} {self.what}: {', '.join(self.names)}{more}"
+
+
 class Provenance(_Part):
     """How the store came about; the same for any number of workers and any number of interruptions.
 
-    ``empty`` names recordings that were read and have no body in any frame, so no row in the table.
+    ``empty`` names recordings that were read and have no body in any frame, so no row in the table;
+    ``not_taken`` files that look like the dataset's, or lay there twice, and are no sources.
     """
 
     tool: str
@@ -104,8 +118,15 @@ class Provenance(_Part):
     frames: int = 0
     set_aside: tuple[SetAside, ...] = ()
     empty: tuple[str, ...] = ()
+    not_taken: tuple[NotTaken, ...] = ()
     leakage: dict[str, int] = Field(default_factory=dict)
     derived_from: dict[str, Any] | None = None
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_there(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # a store of which nothing was left out keeps the bytes that it had before there was such a key
+        plain: dict[str, Any] = serialise(self)
+        return plain if self.not_taken else {key: plain[key] for key in plain if key != "not_taken"}
 
     def describe(self) -> str:
         """Say in one line what the store holds, and in further ones what was set aside."""

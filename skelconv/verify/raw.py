@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from skelconv.store.table import SideRows
 from skelconv.store.text import UnstorableTextError, check_text, printable
 from skelconv.verify.findings import Findings, Progress
 from skelformats.errors import UnknownNameError
+from skelformats.raw_open import open_raw
+from skelformats.raw_root import prepare, shown
 from skelformats.reader import AxisMap, Clip, Dataset, Option, Track, find_reader
 
 
-def check_raw(store: Store, raw: Path, findings: Findings, progress: Progress) -> None:
+def check_raw(store: Store, raw: Sequence[Path], findings: Findings, progress: Progress) -> None:
     """Read every source below ``raw`` as the store's provenance says, and compare.
 
     Positions are compared after the axis map and the rounding that the store records; a NaN equals a NaN.
@@ -32,9 +35,10 @@ def check_raw(store: Store, raw: Path, findings: Findings, progress: Progress) -
         ``raw`` holds no source of the dataset, or its reader is not installed.
     """
     made = store.info.provenance
+    output = None if store.folder is None else store.folder.absolute()
     plan = make_plan(
         store.info.dataset.name,
-        raw,
+        open_raw(raw, output),
         made.tool,
         made.options.get("with", store.info.extras),
         _typed(store.info.dataset.name, made.options.get("options", {})),
@@ -43,11 +47,12 @@ def check_raw(store: Store, raw: Path, findings: Findings, progress: Progress) -
     findings.expect(
         plan_digest(plan.sources, made.options) == made.digest,
         "sources",
-        f"{raw}: found other sources than those of the store (names or sizes), expected the {made.sources} "
-        "that it records",
+        f"{shown(plan.root)}: found other sources than those of the store (names or sizes), expected the "
+        f"{made.sources} that it records",
     )
     aside = {(item.source, item.recording) for item in made.set_aside}
     compare = _Comparison(store, plan.dataset_info, findings)
+    prepare(plan.root, (name for source in plan.sources for name in (source.path, *source.members)))
     with progress(len(plan.sources), "sources", plan.size) as advance:
         for source in plan.sources:
             parsed = parse_batch(plan.dataset, plan.root, [source], plan.options)[0]

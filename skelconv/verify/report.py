@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,7 +71,7 @@ class Report:
         return "\n".join([*lines, verdict])
 
 
-def verify(path: str | Path, raw: Path | None = None, progress: Progress | None = None) -> Report:
+def verify(path: str | Path, raw: Path | Sequence[Path] = (), progress: Progress | None = None) -> Report:
     """Check a sequence store: its structure, every byte of every chunk, its table, its values.
 
     Checked are the digest of the metadata, where there is one, and the layout; the crc32c of every chunk and
@@ -83,8 +84,8 @@ def verify(path: str | Path, raw: Path | None = None, progress: Progress | None 
     path
         The store's folder, or its URL: then everything is fetched, and what only a folder shows is left out.
     raw
-        Folder of the raw files. Every source is read again, with the options that the store records, and
-        compared bit for bit.
+        Folder of the raw files, or the several folders, files and archives that were ingested together. Every
+        source is read again, with the options that the store records, and compared bit for bit.
     progress
         Called as (steps, unit, bytes) before each check that takes long (`skelconv.cli.command.progress`).
 
@@ -96,11 +97,11 @@ def verify(path: str | Path, raw: Path | None = None, progress: Progress | None 
     PlanError, UnknownNameError
         ``raw`` holds no source of the dataset, or the dataset's reader is not installed.
     """
-    show = progress or no_progress
+    show, places = progress or no_progress, [raw] if isinstance(raw, Path) else list(raw)
     location = locate(path)
     metadata = read_metadata(location)
     store = open_store(path)
-    if raw is not None and store.info.provenance.derived_from is not None:
+    if places and store.info.provenance.derived_from is not None:
         raise StoreError(
             f"{path}: found a store made from another store, expected one made from sources to compare with "
             "them. Leave out --raw, or verify the store that it was made from"
@@ -118,9 +119,9 @@ def verify(path: str | Path, raw: Path | None = None, progress: Progress | None 
         leakage = {protocol: int(store.leaked(protocol).sum()) for protocol in store.info.protocols}
         _check_leakage(store, leakage, findings)
         check_content(store, location, metadata, findings, show)
-        if raw is not None:
-            check_raw(store, raw, findings, show)
-    elif raw is not None:
+        if places:
+            check_raw(store, places, findings, show)
+    elif places:
         findings.add("raw", "not compared with the sources, since the table cannot be read")
     left_out = LEFT_OUT if location.folder is None else ()
     return Report(str(path), findings.problems(), dict(findings.checked), leakage, left_out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ class TestOdd:
         )
         (tmp_path / "raw/nothing.json").touch()
         said = " ".join(look(tmp_path / "raw").odd)
-        for words in ("more.zip: archives", "git lfs pull", "nothing.json: empty"):
+        for words in ("more.zip: found no whole zip", "git lfs pull", "nothing.json: empty"):
             assert words in said
         with pytest.raises(SystemExit) as stopped:
             run(cli, ["doctor", str(tmp_path / "raw")])
@@ -75,6 +76,12 @@ class TestOdd:
 
     def test_files_that_end_like_sources_and_are_not_taken_are_named(self, raw: Path) -> None:
         assert "shape.npz" in " ".join(look(generated(raw, "amass")).facts)
+
+    def test_an_archive_says_whose_files_are_in_it(self, raw: Path, tmp_path: Path) -> None:
+        packed = shutil.make_archive(str(tmp_path / "more"), "gztar", generated(raw, "ntu120"))
+        finding = look(Path(packed))
+        assert "raw files of ntu60 or ntu120" in finding.what
+        assert f"skelconv ingest ntu120 {packed} out.zarr" in finding.commands
 
     def test_an_archive_a_stranger_and_nothing(self, tmp_path: Path) -> None:
         (tmp_path / "s001_to_s017.zip").write_bytes(b"PK\3\4")
