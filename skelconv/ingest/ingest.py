@@ -18,6 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from skelconv.ingest.auto import AutoExecutor
 from skelconv.ingest.journal import Entry, Journal, JournalError, Note
 from skelconv.ingest.plan import IngestPlan
 from skelconv.ingest.pooled import PooledShards, make_work, pickled
@@ -103,7 +104,7 @@ def ingest(
     executor
         Where sources are parsed: any `concurrent.futures.Executor`; None parses in this process.
     workers
-        How many tasks the executor runs at once; bounds what is in flight.
+        How many tasks the executor runs at once; bounds what is in flight. An `AutoExecutor` knows itself.
     overwrite
         Replace a store of that name, and throw away an unfinished one.
     strict
@@ -167,7 +168,22 @@ class _Pool:
     @property
     def sees_our_files(self) -> bool:
         """Whether the workers surely read and write the files of this machine; those of a cluster may not."""
-        return isinstance(self.executor, ProcessPoolExecutor | ThreadPoolExecutor)
+        return isinstance(self.executor, AutoExecutor | ProcessPoolExecutor | ThreadPoolExecutor)
+
+    @property
+    def width(self) -> int:
+        """Tasks that run at once, now."""
+        return self.executor.width if isinstance(self.executor, AutoExecutor) else self.workers
+
+    def consider(self, done: int, left: int) -> None:
+        """Let an executor that can still start workers know how far the run has come, in bytes."""
+        if isinstance(self.executor, AutoExecutor):
+            self.executor.consider(done, left)
+
+    @property
+    def window(self) -> int:
+        """Batches in flight; one while they run in this process, which parses when it is asked to."""
+        return 1 if self.width == 1 else self.width * WINDOW_PER_WORKER
 
 
 class _Run:
@@ -285,13 +301,14 @@ class _Run:
             return InlineShards(
                 self._partial.store, how.arrays, lambda digests: self._record(self._entry(), digests)
             )
+        pool = self._pool
         self.work = make_work(self._partial.folder)
         self._pooled = PooledShards(
             self._partial.store,
             self.work,
             pickled(how),
             self._pool.executor,
-            self._pool.workers,
+            lambda: pool.width,
             self._entry,
             self._record,
         )
@@ -337,9 +354,11 @@ def _parse_in_order(run: _Run, sources: Sequence[Source], pool: _Pool) -> Genera
     plan, how = run.plan, pickled(run.preparation)
     batches = enumerate(_batches(sources))
     waiting: deque[tuple[list[Source], Future[list[Parsed]]]] = deque()
+    read, left = 0, sum(source.size for source in sources)
     try:
         while True:
-            while len(waiting) < pool.workers * WINDOW_PER_WORKER and (found := next(batches, None)):
+            pool.consider(read, left)
+            while len(waiting) < pool.window and (found := next(batches, None)):
                 number, batch = found
                 spool = None if run.work is None else run.work / f"{number}.spool"
                 task = pool.executor.submit(
@@ -350,6 +369,8 @@ def _parse_in_order(run: _Run, sources: Sequence[Source], pool: _Pool) -> Genera
                 return
             batch, task = waiting.popleft()
             yield from zip(batch, task.result(), strict=True)
+            size = sum(source.size for source in batch)
+            read, left = read + size, left - size
     finally:
         # those that are running already would write into a folder that is about to go
         wait([task for _, task in waiting if not task.cancel()])

@@ -38,8 +38,8 @@ class PooledShards(Generic[Noted]):
         Folder of this run, where the spool files lie (`make_work`).
     how
         The pickled `Preparation` of the store's writer.
-    workers
-        Tasks that the executor runs at once.
+    width
+        Gives the number of tasks that the executor runs at once.
     note
         Called when a shard is full: what ``record`` is to say of it.
     record
@@ -53,7 +53,7 @@ class PooledShards(Generic[Noted]):
         work: Path,
         how: bytes,
         executor: Executor,
-        workers: int,
+        width: Callable[[], int],
         note: Callable[[], Noted],
         record: Callable[[Noted, dict[str, str]], None],
     ) -> None:
@@ -63,7 +63,7 @@ class PooledShards(Generic[Noted]):
         self._work = work
         self._how = how
         self._executor = executor
-        self._ahead = workers + AHEAD
+        self._width = width
         self._note = note
         self._record = record
         self._pieces: list[Piece] = []
@@ -93,7 +93,7 @@ class PooledShards(Generic[Noted]):
         noted = None if last else self._note()
         task = self._executor.submit(encode_shard, self._work / str(shard), self._how, pieces)
         self._encoding.append((shard, task, noted))
-        while len(self._encoding) > self._ahead:
+        while len(self._encoding) > self._width() + AHEAD:
             self._place()
 
     def drain(self) -> None:
