@@ -141,6 +141,7 @@ _INGEST_OPTIONS: tuple[click.Parameter, ...] = (
     ),
     click.Option(["--scheduler"], metavar="ADDRESS", help="Parse on this dask cluster: tcp://host:8786."),
     click.Option(["--limit"], type=click.IntRange(1), help="Take only the first N sources."),
+    click.Option(["--part"], metavar="I/N", help="Ingest part I of N; `skelconv merge` puts them together."),
     click.Option(["--dry-run"], is_flag=True, help="Say what would be read, and write nothing."),
     click.Option(["--strict"], is_flag=True, help="Stop at the first source that cannot be read."),
     click.Option(["--overwrite"], is_flag=True, help="Replace OUT, or an unfinished ingest of another plan."),
@@ -167,6 +168,7 @@ class _Asked:
     workers: int | None
     scheduler: str | None
     limit: int | None
+    part: str | None
     dry_run: bool
     strict: bool
     overwrite: bool
@@ -178,6 +180,7 @@ class _Asked:
 def _ingest(reader: Reader, raw: Path, out: Path, extras: tuple[str, ...] = (), **options: Any) -> int:
     from skelconv import __version__
     from skelconv.ingest.ingest import ingest as carry_out
+    from skelconv.ingest.part import parse_part, take_part
     from skelconv.ingest.plan import make_plan
 
     asked = _Asked(**{field.name: options.pop(field.name) for field in fields(_Asked)})
@@ -191,6 +194,8 @@ def _ingest(reader: Reader, raw: Path, out: Path, extras: tuple[str, ...] = (), 
         asked.shard_frames,
         asked.precision,
     )
+    if asked.part is not None:
+        plan = take_part(plan, *parse_part(asked.part))
     if asked.dry_run:
         click.echo(plan.describe(out))
         return DONE

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from skelconv.ingest.auto import AutoExecutor
 from skelconv.ingest.journal import Entry, Journal, JournalError, Note
+from skelconv.ingest.part import RECORD
 from skelconv.ingest.plan import IngestPlan
 from skelconv.ingest.pooled import PooledShards, make_work, pickled
 from skelconv.ingest.worker import Parsed as Parsed
@@ -257,7 +258,9 @@ class _Run:
             for note in self._notes
             if note.kind == "set_aside"
         )
-        if not len(self._writer.table):
+        part = {} if plan.part is None else {RECORD: plan.part.record(plan.dataset_info)}
+        # a part may be empty: the others need not be
+        if not len(self._writer.table) and not part:
             # nothing is worth keeping, and what would be kept would be in the way of another try
             self._partial.clear()
             first = set_aside[0].reason if set_aside else "no recording has a body in it"
@@ -274,6 +277,7 @@ class _Run:
                 digest=plan.digest,
                 set_aside=set_aside,
                 empty=tuple(note.text for note in self._notes if note.kind == "empty"),
+                **part,
             )
         )
         self._partial.publish()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from skelconv.ingest.part import RECORD, Part
 from skelconv.ingest.generated import as_generated, generated_by
 from skelconv.store import schema
 from skelconv.store.digest import plan_digest
@@ -35,6 +36,7 @@ class IngestPlan:
     precision: float | None
     tool: str
     limit: int | None = None
+    part: Part | None = field(default=None, kw_only=True)
     dataset_info: Dataset = field(init=False)
     digest: str = field(init=False)
     stamps: tuple[int, ...] = field(init=False, repr=False, compare=False)
@@ -75,6 +77,7 @@ class IngestPlan:
             "limit": self.limit,
             # a plan of recordings keeps the digest that it had before there was such a key
             **({"generated": how} if (how := self.dataset_info.generated) else {}),
+            **({RECORD: {"of": str(self.part), "digest": self.part.digest}} if self.part else {}),
         }
 
     @property
@@ -118,6 +121,8 @@ class IngestPlan:
             words += ["--shard-frames", str(self.shard_frames)]
         if self.limit is not None:
             words += ["--limit", str(self.limit)]
+        if self.part is not None:
+            words += ["--part", str(self.part)]
         return " ".join(words)
 
 

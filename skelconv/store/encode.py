@@ -83,7 +83,7 @@ class ShardEncoder:
         self._array = array
         self._rows = np.empty((array.chunk, *array.tail), array.kind)
         self._filled = 0
-        self._payloads: list[bytes] = []
+        self._payloads: list[bytes | memoryview] = []
 
     def add(self, rows: NDArray[Any]) -> None:
         """Take the next rows (n, *tail), no more than the shard has room for; copied before this returns."""
@@ -100,6 +100,22 @@ class ShardEncoder:
             if self._filled == chunk:
                 self._payloads.append(encode_chunk(self._rows))
                 self._filled = 0
+
+    @property
+    def at_chunk(self) -> bool:
+        """Whether the next row begins a chunk."""
+        return not self._filled
+
+    @property
+    def to_chunk(self) -> int:
+        """Rows until the next chunk begins; 0 where the next row does."""
+        return self._array.chunk - self._filled if self._filled else 0
+
+    def add_encoded(self, payload: bytes | memoryview) -> None:
+        """Take a whole chunk as it is; only where `at_chunk`."""
+        if self._filled:
+            raise ValueError(f"found {self._filled} rows of a chunk that is begun, expected none")
+        self._payloads.append(payload)
 
     def write(self, path: Path) -> str:
         """Write the shard's file, see it onto the disk, return its `skelconv.store.digest.file_digest`.

@@ -196,6 +196,12 @@ class StoreWriter:
                 start = int(self.table.value(row, START))
             self._place(track.frames, skip=max(0, self.frames - start))
 
+    def adopt(self, rows: Iterable[list[Any]], frames: int) -> None:
+        """Take rows of the table, ``start`` included, whose ``frames`` others put in their places."""
+        for row in rows:
+            self.table.append(row)
+        self.shards, self._filled = divmod(self.frames + frames, self._shard_frames)
+
     def finish(self, provenance: Provenance) -> StoreInfo:
         """Write the last shard, the coordinates, the table, the attributes and the gathered metadata.
 
