@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,8 +24,7 @@ from skelconv.cli.command import (
 )
 from skelconv.cli.complete import offering_list
 from skelconv.cli.paths import PATH
-from skelconv.ingest.executors import default_workers, open_executor
-from skelconv.store.schema import SHARD_FRAMES
+from skelconv.store.encode import SHARD_FRAMES
 from skelformats.reader import Option, Reader, find_reader, usable_readers
 
 
@@ -50,6 +52,22 @@ def skeletons() -> None:
     from skelconv.cli.listing import describe_skeletons
 
     click.echo(describe_skeletons())
+
+
+class WorkersType(click.ParamType[int | None]):
+    """A number of workers, or ``auto``, which is None."""
+
+    name = "auto|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """Return the number."""
+        if value is None or isinstance(value, int):
+            return value
+        if value == "auto":
+            return None
+        if not str(value).isdecimal():
+            self.fail(f"found {value!r}, expected `auto` or a number of processes, 0 or more", param, ctx)
+        return int(value)
 
 
 class _DatasetGroup(NaturalOrderGroup):
@@ -123,12 +141,14 @@ def _reader_option(option: Option) -> click.Option:
 _INGEST_OPTIONS: tuple[click.Parameter, ...] = (
     click.Option(
         ["-j", "--workers"],
-        type=click.IntRange(0),
-        default=None,
-        help="Processes that parse; 0 parses in this one.  [default: one a processor]",
+        type=WorkersType(),
+        default="auto",
+        show_default=True,
+        help="Processes that parse and encode; 0 does it in this one; `auto` goes by the first batches.",
     ),
     click.Option(["--scheduler"], metavar="ADDRESS", help="Parse on this dask cluster: tcp://host:8786."),
     click.Option(["--limit"], type=click.IntRange(1), help="Take only the first N sources."),
+    click.Option(["--part"], metavar="I/N", help="Ingest part I of N; `skelconv merge` puts them together."),
     click.Option(
         ["--dry-run"], is_flag=True, help="Say what would be read and what it would take, and write nothing."
     ),
@@ -157,6 +177,7 @@ class _Asked:
     workers: int | None
     scheduler: str | None
     limit: int | None
+    part: str | None
     dry_run: bool
     strict: bool
     overwrite: bool
@@ -170,7 +191,9 @@ def _ingest(
 ) -> int:
     from skelconv import __version__
     from skelconv.ingest.estimate import NO_ESTIMATE, estimate, refuse_what_does_not_fit
+    from skelconv.ingest.executors import default_workers
     from skelconv.ingest.ingest import ingest as carry_out
+    from skelconv.ingest.part import parse_part, take_part
     from skelconv.ingest.plan import make_plan
     from skelformats.raw_open import open_raw
 
@@ -185,10 +208,12 @@ def _ingest(
         asked.shard_frames,
         asked.precision,
     )
-    count = default_workers() if asked.workers is None else asked.workers
+    if asked.part is not None:
+        plan = take_part(plan, *parse_part(asked.part))
     if asked.dry_run:
         click.echo(plan.describe(out))
         expected = estimate(plan, out)
+        count = default_workers() if asked.workers is None else asked.workers
         click.echo(expected.describe(count) if expected else NO_ESTIMATE)
         refuse_what_does_not_fit(plan, out, expected)
         return DONE
@@ -196,7 +221,7 @@ def _ingest(
     try:
         with (
             stop_signals(),
-            open_executor(count, asked.scheduler) as (executor, width),
+            _executor(asked) as (executor, width),
             progress(len(plan.sources), "sources", plan.size, asked.quiet) as advance,
         ):
             summary = carry_out(plan, out, executor, width, asked.overwrite, asked.strict, advance)
@@ -207,3 +232,28 @@ def _ingest(
         ) from None
     click.echo(summary.describe(out))
     return PROBLEMS if summary.set_aside else DONE
+
+
+@contextmanager
+def _executor(asked: _Asked) -> Iterator[tuple[Executor | None, int]]:
+    """Yield what does the work, and how much of it at once."""
+    from skelconv.ingest.auto import open_auto
+    from skelconv.ingest.executors import open_executor
+
+    if asked.workers is None and asked.scheduler is None:
+        with open_auto(_nothing if asked.quiet else _say) as executor:
+            yield executor, 1
+        return
+    with open_executor(asked.workers or 0, asked.scheduler) as found:
+        yield found
+
+
+def _nothing(text: str) -> None:
+    """Say nothing."""
+
+
+def _say(text: str) -> None:
+    """Write a line above the progress, to stderr."""
+    from tqdm import tqdm
+
+    tqdm.write(text, file=sys.stderr)

@@ -11,6 +11,8 @@ VERBS = {
     "datasets": ("skelconv.cli.ingest", "List the datasets that can be ingested."),
     "synth": ("skelconv.cli.synth", "Generate raw files of a dataset."),
     "ingest": ("skelconv.cli.ingest", "Raw files of a dataset to a store."),
+    "cluster": ("skelconv.cli.cluster", "Job scripts for a cluster."),
+    "status": ("skelconv.cli.cluster", "How far an ingest has come."),
     "info": ("skelconv.cli.stores", "What a store holds."),
     "verify": ("skelconv.cli.stores", "Check that a store is whole, byte by byte."),
     "clean": ("skelconv.cli.stores", "Run a published cleaning chain over a store."),

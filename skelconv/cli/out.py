@@ -21,18 +21,27 @@ from skelconv.cli.paths import PATH, STORE
 def merge(out: Path, stores: tuple[Path | str, ...], prefix: bool, overwrite: bool, quiet: bool) -> None:
     """Write the sequences of all STORES as one store, OUT; their order does not matter.
 
+    The parts of one ingest (`--part i/n`) give the store that one run would have given, byte for byte.
+
     Classes, columns and side tables are united by name. Layout, axes and unit must be the same: `skelconv
     remap` brings stores to one layout.
 
     \b
     Example:
         skelconv merge all.zarr ntu60.zarr pku1.zarr
+        skelconv merge ntu60.zarr part-*.zarr
     """
     from skelconv.cli.watched import watched
     from skelconv.derive.merge import merge_stores
+    from skelconv.derive.merge_parts import merge_parts, part_record
 
     with watched(stores, quiet) as opened:
-        merged = merge_stores(opened, out, prefix, overwrite)
+        if any(map(part_record, opened)):
+            if prefix:
+                raise click.UsageError("parts of one ingest are merged as they are: leave out --prefix")
+            merged = merge_parts(opened, out, overwrite)
+        else:
+            merged = merge_stores(opened, out, prefix, overwrite)
     click.echo(f"{out}: {merged.info.provenance.describe()}")
     for line in merged.left_out:
         click.echo(f"left out: {line}")

@@ -77,9 +77,7 @@ class Estimate:
 
     def describe(self, workers: int) -> str:
         """Say it in one line, the time for a number of worker processes."""
-        seconds = max(self.parse_seconds / max(workers, 1), self.write_seconds)
-        if workers == 0:
-            seconds = self.parse_seconds + self.write_seconds
+        seconds = (self.parse_seconds + self.write_seconds) / max(workers, 1)
         unpacked = f", and {_size(self.unpacked_bytes)} while it runs" if self.unpacked_bytes else ""
         return (
             f"estimated from {self.sampled} sources: {self.frames:,} frames, a store of "

@@ -1,29 +1,40 @@
 """Ingest: raw sources to a published store; parallel, resumable, the same bytes every time.
 
-plan -> worker processes parse batches of sources -> results are taken in plan order through a bounded
-window -> one writer fills whole shards and adds a line to the journal -> the finished store is renamed into
-place. ``OUT.partial/`` holds the unfinished store and its journal; nothing half-written has the final name.
+plan -> worker processes parse batches of sources and spool their frames -> one writer takes the rows of the
+table in plan order, through a bounded window, and so learns where each frame goes -> workers encode whole
+shards -> the writer puts them in their places and adds a line to the journal -> the finished store is renamed
+into place. ``OUT.partial/`` holds the unfinished store and its journal; nothing half-written has the final
+name.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from skelconv.ingest.auto import AutoExecutor
 from skelconv.ingest.journal import Entry, Journal, JournalError, Note
+from skelconv.ingest.part import RECORD
 from skelconv.ingest.plan import IngestPlan
+from skelconv.ingest.pooled import PooledShards, make_work, pickled
+from skelconv.ingest.worker import Parsed as Parsed
+from skelconv.ingest.worker import parse_and_prepare
+from skelconv.ingest.worker import parse_batch as parse_batch
 from skelconv.store.info import Provenance, SetAside, StoreInfo
-from skelconv.store.publish import Partial, lock_partial
+from skelconv.store.placing import InlineShards, Shards
+from skelconv.store.prepare import Preparation
+from skelconv.store.publish import Partial, delete, lock_partial
 from skelconv.store.text import UnstorableTextError, printable
 from skelconv.store.writer import DamagedPartialError, DuplicateRecordingError, StoreWriter, WriteOptions
-from skelformats.errors import FormatError, SkelconvError
-from skelformats.raw_root import prepare, release, shown
-from skelformats.reader import Clip, ReadOptions, Refused, Source, find_reader
+from skelformats.errors import SkelconvError
+from skelformats.raw_root import prepare, shown
+from skelformats.reader import Source
 
 BATCH_BYTES = 4_000_000
 BATCH_SOURCES = 64
@@ -35,19 +46,6 @@ Advance = Callable[[int, int], None]
 
 class IngestError(SkelconvError):
     """An ingest had to stop; what it wrote is kept, and the same command resumes it."""
-
-
-@dataclass(frozen=True)
-class Parsed:
-    """What a worker sends back for one source: its recordings, or why there are none.
-
-    ``refused`` are recordings of the source that are set aside though the others are not.
-    """
-
-    clips: tuple[Clip, ...] = ()
-    problem: str | None = None
-    line: int | None = None
-    refused: tuple[Refused, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def ingest(
     executor
         Where sources are parsed: any `concurrent.futures.Executor`; None parses in this process.
     workers
-        How many tasks the executor runs at once; bounds what is in flight.
+        How many tasks the executor runs at once; bounds what is in flight. An `AutoExecutor` knows itself.
     overwrite
         Replace a store of that name, and throw away an unfinished one.
     strict
@@ -128,57 +126,80 @@ def ingest(
     """
     options = plan.write_options()  # refused before anything is written
     with lock_partial(Path(out), overwrite) as partial:
+        pool = None if executor is None else _Pool(executor, max(1, workers))
         try:
-            run = _Run(plan, options, partial, strict)
+            run = _Run(plan, options, partial, strict, pool)
         except (JournalError, DamagedPartialError):
             # an interrupted --overwrite resumes like any other run, where that is possible
             if not overwrite:
                 raise
             partial.clear()
-            run = _Run(plan, options, partial, strict)
-        return _carry_out(run, executor, workers, advance)
+            run = _Run(plan, options, partial, strict, pool)
+        try:
+            return _carry_out(run, pool, advance)
+        except BrokenProcessPool as error:
+            raise IngestError(
+                "a worker process died, perhaps for want of memory. What was written is kept: run the same "
+                "command again to resume, with fewer --workers if memory was short"
+            ) from error
+        finally:
+            run.close()
 
 
-def _carry_out(run: _Run, executor: Executor | None, workers: int, advance: Advance | None) -> Summary:
+def _carry_out(run: _Run, pool: _Pool | None, advance: Advance | None) -> Summary:
     plan, began = run.plan, time.perf_counter()
     done, todo = plan.sources[: run.resumed_at], plan.sources[run.resumed_at :]
     if advance is not None and done:
         advance(len(done), sum(source.size for source in done))
     prepare(plan.root, (name for source in todo for name in (source.path, *source.members)))
-    for source, parsed in _parse_in_order(plan, todo, executor, workers):
-        run.take(parsed)
-        if advance is not None:
-            advance(1, source.size)
+    parsed_in_order = _parse_here(plan, todo) if pool is None else _parse_in_order(run, todo, pool)
+    with closing(parsed_in_order):
+        for source, parsed in parsed_in_order:
+            run.take(parsed)
+            if advance is not None:
+                advance(1, source.size)
     info = run.publish()
     return Summary(info, time.perf_counter() - began, sum(source.size for source in todo), len(done))
 
 
-def parse_batch(dataset: str, root: Path, sources: Sequence[Source], options: ReadOptions) -> list[Parsed]:
-    """Parse sources in a worker; never raises for what a source holds."""
-    reader = find_reader(dataset)
-    parsed = []
-    for source in sources:
-        release(root)
-        try:
-            found = reader.read(root, source, options)
-        except FormatError as error:
-            relative = FormatError(source.path, error.found, error.expected, error.line, error.action)
-            parsed.append(Parsed(problem=str(relative), line=error.line))
-        except OSError as error:
-            parsed.append(
-                Parsed(problem=f"{source.path}: {error.strerror or error}, expected a readable file")
-            )
-        else:
-            clips = tuple(item for item in found if isinstance(item, Clip))
-            parsed.append(Parsed(clips, refused=tuple(item for item in found if isinstance(item, Refused))))
-    return parsed
+@dataclass(frozen=True)
+class _Pool:
+    """Where tasks run, and how many at once."""
+
+    executor: Executor
+    workers: int
+
+    @property
+    def sees_our_files(self) -> bool:
+        """Whether the workers surely read and write the files of this machine; those of a cluster may not."""
+        return isinstance(self.executor, AutoExecutor | ProcessPoolExecutor | ThreadPoolExecutor)
+
+    @property
+    def width(self) -> int:
+        """Tasks that run at once, now."""
+        return self.executor.width if isinstance(self.executor, AutoExecutor) else self.workers
+
+    def consider(self, done: int, left: int) -> None:
+        """Let an executor that can still start workers know how far the run has come, in bytes."""
+        if isinstance(self.executor, AutoExecutor):
+            self.executor.consider(done, left)
+
+    @property
+    def window(self) -> int:
+        """Batches in flight; one while they run in this process, which parses when it is asked to."""
+        return 1 if self.width == 1 else self.width * WINDOW_PER_WORKER
 
 
 class _Run:
     """One run of an ingest: the writer, the journal, and what was set aside so far."""
 
-    def __init__(self, plan: IngestPlan, options: WriteOptions, partial: Partial, strict: bool) -> None:
+    def __init__(
+        self, plan: IngestPlan, options: WriteOptions, partial: Partial, strict: bool, pool: _Pool | None
+    ) -> None:
         self.plan = plan
+        self._pool = pool
+        self._pooled: PooledShards[Entry] | None = None
+        self.work: Path | None = None
         self._partial = partial
         self._strict = strict
         self._journal = Journal(partial.journal)
@@ -187,9 +208,21 @@ class _Run:
         self._recorded_rows = len(progress.rows)
         self._notes = list(progress.notes)
         self._writer = StoreWriter(
-            partial.store, plan.dataset_info, options, progress.begun(), self._record_shard
+            partial.store, plan.dataset_info, options, progress.begun(), shards=self._make_shards
         )
         self._recorded_side = self._finished_side = self._writer.side_rows.sizes()
+
+    @property
+    def preparation(self) -> Preparation:
+        """What workers make of every recording."""
+        return self._writer.preparation
+
+    def close(self) -> None:
+        """Remove what only this run needs; what was written is kept."""
+        if self._pooled is not None:
+            self._pooled.stop()
+        if self.work is not None:
+            delete(self.work)
 
     def take(self, parsed: Parsed) -> None:
         """Append the next source in plan order, or set it aside."""
@@ -205,7 +238,7 @@ class _Run:
         for refused in parsed.refused:
             self._set_aside(refused.reason, refused.line, refused.recording)
         for clip in parsed.clips:
-            if not clip.tracks:
+            if not clip.tracks and getattr(clip, "unstorable", None) is None:
                 self._notes.append(Note(self._at, "empty", printable(clip.recording)))
                 continue
             try:
@@ -228,7 +261,9 @@ class _Run:
             for note in self._notes
             if note.kind == "set_aside"
         )
-        if not len(self._writer.table):
+        part = {} if plan.part is None else {RECORD: plan.part.record(plan.dataset_info)}
+        # a part may be empty: the others need not be
+        if not len(self._writer.table) and not part:
             # nothing is worth keeping, and what would be kept would be in the way of another try
             self._partial.clear()
             first = set_aside[0].reason if set_aside else "no recording has a body in it"
@@ -246,6 +281,7 @@ class _Run:
                 set_aside=set_aside,
                 not_taken=plan.not_taken,
                 empty=tuple(note.text for note in self._notes if note.kind == "empty"),
+                **part,
             )
         )
         self._partial.publish()
@@ -268,17 +304,38 @@ class _Run:
             )
         )
 
-    def _record_shard(self, digests: dict[str, str]) -> None:
-        """Write down what is new up to the source being read, which will be read again after a crash."""
+    def _make_shards(self, how: Preparation) -> Shards:
+        if self._pool is None or not self._pool.sees_our_files:
+            return InlineShards(
+                self._partial.store, how.arrays, lambda digests: self._record(self._entry(), digests)
+            )
+        pool = self._pool
+        self.work = make_work(self._partial.folder)
+        self._pooled = PooledShards(
+            self._partial.store,
+            self.work,
+            pickled(how),
+            self._pool.executor,
+            lambda: pool.width,
+            self._entry,
+            self._record,
+        )
+        return self._pooled
+
+    def _record(self, entry: Entry, digests: dict[str, str]) -> None:
+        self._journal.record(replace(entry, digests=digests))
+
+    def _entry(self) -> Entry:
+        """Say what is new up to the source being read, which will be read again after a crash."""
         table = self._writer.table
         notes = [note for note in self._notes if self._recorded_at <= note.source < self._at]
         side = self._writer.side_rows.rows(self._recorded_side, self._finished_side)
         stamps = self.plan.stamps[self._recorded_at : self._at + 1]
         rows = table.rows(self._recorded_rows)
-        self._journal.record(Entry(digests, self._at, stamps, rows, side, notes))
         self._recorded_side = self._finished_side
         self._recorded_rows = len(table)
         self._recorded_at = self._at
+        return Entry({}, self._at, stamps, rows, side, notes)
 
 
 def _batches(sources: Sequence[Source]) -> Iterator[list[Source]]:
@@ -294,31 +351,36 @@ def _batches(sources: Sequence[Source]) -> Iterator[list[Source]]:
         yield batch
 
 
+def _parse_here(plan: IngestPlan, sources: Sequence[Source]) -> Generator[tuple[Source, Parsed], None, None]:
+    """Yield each source with what came of it."""
+    for source in sources:
+        yield source, parse_batch(plan.dataset, plan.root, [source], plan.options)[0]
+
+
 def _parse_in_order(
-    plan: IngestPlan, sources: Sequence[Source], executor: Executor | None, workers: int
-) -> Iterator[tuple[Source, Parsed]]:
+    run: _Run, sources: Sequence[Source], pool: _Pool
+) -> Generator[tuple[Source, Parsed], None, None]:
     """Yield each source with what came of it, in plan order, with a bounded number in flight."""
-    if executor is None:
-        for source in sources:
-            yield source, parse_batch(plan.dataset, plan.root, [source], plan.options)[0]
-        return
-    window = max(1, workers) * WINDOW_PER_WORKER
-    batches = _batches(sources)
+    plan, how = run.plan, pickled(run.preparation)
+    batches = enumerate(_batches(sources))
     waiting: deque[tuple[list[Source], Future[list[Parsed]]]] = deque()
+    read, left = 0, sum(source.size for source in sources)
     try:
         while True:
-            while len(waiting) < window and (batch := next(batches, None)) is not None:
-                task = executor.submit(parse_batch, plan.dataset, plan.root, batch, plan.options)
+            pool.consider(read, left)
+            while len(waiting) < pool.window and (found := next(batches, None)):
+                number, batch = found
+                spool = None if run.work is None else run.work / f"{number}.spool"
+                task = pool.executor.submit(
+                    parse_and_prepare, plan.dataset, plan.root, batch, plan.options, how, spool
+                )
                 waiting.append((batch, task))
             if not waiting:
                 return
             batch, task = waiting.popleft()
             yield from zip(batch, task.result(), strict=True)
-    except BrokenProcessPool as error:
-        raise IngestError(
-            "a worker process died, perhaps for want of memory. What was written is kept: run the same "
-            "command again to resume, with fewer --workers if memory was short"
-        ) from error
+            size = sum(source.size for source in batch)
+            read, left = read + size, left - size
     finally:
-        for _, task in waiting:
-            task.cancel()
+        # those that are running already would write into a folder that is about to go
+        wait([task for _, task in waiting if not task.cancel()])

@@ -102,7 +102,7 @@ class Journal:
         """
         lines = self._lines()
         if len(lines) < 2:
-            self._write_anew([{"digest": plan.digest, "settings": plan.settings()}])
+            self._write_anew([{"digest": plan.digest, "settings": plan.settings(), "sources": len(plan.sources)}])
             return Progress()
         try:
             progress = _progress(lines, plan, self.path)

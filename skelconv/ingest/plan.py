@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from skelconv.ingest.discover import discover
 from skelconv.ingest.generated import as_generated, generated_by
+from skelconv.ingest.part import RECORD, Part
 from skelconv.store import schema
 from skelconv.store.digest import plan_digest
 from skelconv.store.info import NotTaken
@@ -39,6 +41,7 @@ class IngestPlan:
     tool: str
     limit: int | None = None
     not_taken: tuple[NotTaken, ...] = ()
+    part: Part | None = field(default=None, kw_only=True)
     dataset_info: Dataset = field(init=False)
     digest: str = field(init=False)
     stamps: tuple[int, ...] = field(init=False, repr=False, compare=False)
@@ -56,7 +59,13 @@ class IngestPlan:
     def stamp(self, source: Source) -> int:
         """Return the time of modification of a source as it is now."""
         try:
-            return max(stamp(self.root, name) for name in (source.path, *source.members))
+            if catalogue_of(self.root) is not None:
+                return max(stamp(self.root, name) for name in (source.path, *source.members))
+            # os.path: pathlib would take longer than all else that the writer does for a source
+            return max(
+                os.stat(os.path.join(self.root, name)).st_mtime_ns  # noqa: PTH116, PTH118
+                for name in (source.path, *source.members)
+            )
         except (OSError, ValueError):
             return -1
 
@@ -78,6 +87,7 @@ class IngestPlan:
             "limit": self.limit,
             # a plan of recordings keeps the digest that it had before there was such a key
             **({"generated": how} if (how := self.dataset_info.generated) else {}),
+            **({RECORD: {"of": str(self.part), "digest": self.part.digest}} if self.part else {}),
         }
 
     @property
@@ -122,6 +132,8 @@ class IngestPlan:
             words += ["--shard-frames", str(self.shard_frames)]
         if self.limit is not None:
             words += ["--limit", str(self.limit)]
+        if self.part is not None:
+            words += ["--part", str(self.part)]
         return " ".join(words)
 
 

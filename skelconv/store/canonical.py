@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from skelconv.store.info import StoreError
+from skelconv.store.errors import StoreError
 from skelformats.reader import AxisMap
 
 

@@ -13,21 +13,14 @@ from pydantic import (
     model_serializer,
 )
 
+from skelconv.store.errors import OutOfRangeError as OutOfRangeError
+from skelconv.store.errors import StoreError as StoreError
 from skelconv.store.schema import FORMAT_VERSION
-from skelformats.errors import SkelconvError
 from skelformats.reader import AxisMap, Dataset
 from skelformats.skeleton import Skeleton, SkeletonError
 
 SHOWN = 10
 """Sources set aside that a summary shows."""
-
-
-class StoreError(SkelconvError):
-    """A store is missing, damaged, or of a version this program does not read."""
-
-
-class OutOfRangeError(StoreError, IndexError):
-    """A sequence number or a range of frames that the store does not have."""
 
 
 class _Part(BaseModel):

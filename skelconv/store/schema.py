@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -18,6 +18,13 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.array_spec import ArrayConfigParams
 
+from skelconv.store.encode import CHUNK_FRAMES as CHUNK_FRAMES
+from skelconv.store.encode import COMPRESSOR, LEVEL, is_shuffled
+from skelconv.store.encode import CONFIDENCE as CONFIDENCE
+from skelconv.store.encode import FRAME_INDEX as FRAME_INDEX
+from skelconv.store.encode import POSITION as POSITION
+from skelconv.store.encode import SHARD_FRAMES as SHARD_FRAMES
+from skelconv.store.encode import FrameArray as FrameArray
 from skelconv.store.integrity import STORED, begin_seal, end_seal
 from skelformats.errors import SkelconvError
 from skelformats.reader import Column
@@ -26,13 +33,7 @@ FORMAT_VERSION = 1
 ATTRIBUTE = "skelconv"
 """The root attribute that holds everything about a store that is not an array."""
 
-CHUNK_FRAMES = 256
-SHARD_FRAMES = 65_536
 TABLE_CHUNK_ROWS = 65_536
-
-POSITION = "position"
-CONFIDENCE = "confidence"
-FRAME_INDEX = "frame_index"
 
 StoreKind = Literal["sequences", "s2i"]
 
@@ -119,26 +120,11 @@ def codecs(dtype: np.dtype[Any]) -> tuple[Any, ...]:
 
     Without the checksum most flipped bits pass unseen (store measurements, section 2).
     """
-    shuffle: Literal["shuffle", "noshuffle"] = "shuffle" if dtype.itemsize > 1 else "noshuffle"
-    return (BloscCodec(cname="lz4", clevel=5, shuffle=shuffle, typesize=dtype.itemsize), Crc32cCodec())
-
-
-@dataclass(frozen=True)
-class FrameArray:
-    """An array that is long along its first dimension, ``leading``: (frames, *tail), sharded along it.
-
-    ``dims`` names the other dimensions; ``chunk`` and ``shard`` count rows. Missing values are NaN in float
-    arrays, 0 in others.
-    """
-
-    name: str
-    tail: tuple[int, ...]
-    dtype: str
-    dims: tuple[str, ...]
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    leading: str = "frame"
-    chunk: int = CHUNK_FRAMES
-    shard: int = SHARD_FRAMES
+    shuffle: Literal["shuffle", "noshuffle"] = "shuffle" if is_shuffled(dtype) else "noshuffle"
+    return (
+        BloscCodec(cname=COMPRESSOR, clevel=LEVEL, shuffle=shuffle, typesize=dtype.itemsize),
+        Crc32cCodec(),
+    )
 
 
 def create_frame_array(group: zarr.Group, array: FrameArray, frames: int = 0) -> zarr.Array[Any]:
@@ -151,7 +137,7 @@ def create_frame_array(group: zarr.Group, array: FrameArray, frames: int = 0) ->
         shards=(array.shard, *array.tail),
         dtype=kind,
         compressors=codecs(kind),
-        fill_value=float("nan") if kind.kind == "f" else 0,
+        fill_value=array.fill,
         dimension_names=(array.leading, *array.dims),
         attributes={**array.attributes, STORED: True},
         config=_EVERY_CHUNK,

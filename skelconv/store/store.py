@@ -252,6 +252,10 @@ class Store:
             raise UnknownNameError("array", name, self.all_arrays)
         return self._metadata[name]
 
+    def reader(self, name: str) -> ArrayReader:
+        """Return what reads an array along frame, chunk by chunk; raises `UnknownNameError`."""
+        return self._frame_reader(name)
+
     def sequence(self, key: int | str) -> Sequence:
         """Return one sequence, by its number (negative ones count from the end) or its id.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from skelconv.store.prepare import plain as plain
 from skelconv.store.schema import BASE_COLUMNS, split_column
 from skelformats.reader import Column, Dataset, SideTable
 
@@ -84,8 +85,11 @@ class SideRows:
 
     def append(self, name: str, row: Mapping[str, Any]) -> None:
         """Add a row to the table ``name``, unless one of its key stands there."""
-        table = self._table(name)
-        self._add(table, [plain(row[column.name]) for column in table.columns])
+        self.append_cells(name, [plain(row[column.name]) for column in self._table(name).columns])
+
+    def append_cells(self, name: str, cells: list[Any]) -> None:
+        """Add a row, as plain cells in the order of the columns, unless one of its key stands there."""
+        self._add(self._table(name), cells)
 
     def sizes(self) -> dict[str, int]:
         """Return the number of rows of each table."""
@@ -120,8 +124,3 @@ class SideRows:
         table = self._table(name)
         values = zip(*self._rows[name], strict=True) if self._rows[name] else ((),) * len(table.columns)
         return [(column, list(cells)) for column, cells in zip(table.columns, values, strict=True)]
-
-
-def plain(value: Any) -> Any:
-    """Return a cell as plain data: arrays as nested lists, numpy numbers as Python's."""
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

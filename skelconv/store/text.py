@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from skelconv.store.info import StoreError
+from skelconv.store.errors import StoreError
 from skelformats.reader import Clip
 
 

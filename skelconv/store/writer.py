@@ -1,8 +1,9 @@
 """Writing a sequence store: whole shards, in order, then the table and the attributes.
 
-A `StoreWriter` fills one shard of every frame array in memory and writes it in one piece, since writing
-into a shard bit by bit rewrites it each time, and two writers on one shard lose data. `write_store` is the
-whole way for clips that are already at hand; `skelconv.ingest.ingest` is the one for raw folders.
+A `StoreWriter` keeps the table and gives each sequence its place; `skelconv.store.placing` encodes whole
+shards, since writing into a shard bit by bit rewrites it each time, and two writers on one shard lose data.
+`write_store` is the whole way for clips that are already at hand; `skelconv.ingest.ingest` is the one for raw
+folders.
 """
 
 from __future__ import annotations
@@ -12,18 +13,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import zarr
-from numpy.typing import NDArray
 
 from skelconv.store import schema
-from skelconv.store.canonical import canonical_positions, grid_step
-from skelconv.store.digest import file_digest, motion_digest
+from skelconv.store.canonical import grid_step
+from skelconv.store.digest import file_digest
+from skelconv.store.frames import Frames
 from skelconv.store.info import Provenance, StoreError, StoreInfo
-from skelconv.store.publish import delete, prepare_partial, sync
-from skelconv.store.table import SideRows, Table, plain, table_columns
-from skelconv.store.text import check_text
-from skelformats.reader import Clip, Dataset, Track
+from skelconv.store.placing import InlineShards, Shards, shard_file
+from skelconv.store.prepare import START, Preparation, PreparedClip, prepare
+from skelconv.store.publish import delete, prepare_partial
+from skelconv.store.table import SideRows, Table, table_columns
+from skelconv.store.text import UnstorableTextError
+from skelformats.reader import Clip, Dataset
 from skelformats.skeleton import Skeleton, load_skeleton
 
 
@@ -98,6 +100,8 @@ class StoreWriter:
         first frame that is not on disk yet.
     on_shard
         Called with a shard's digests after it is on disk, before anything of the next one is written.
+    shards
+        Makes what encodes the frames; `InlineShards` with ``on_shard`` where it is not given.
 
     Raises
     ------
@@ -112,6 +116,7 @@ class StoreWriter:
         options: WriteOptions | None = None,
         begun: Begun | None = None,
         on_shard: Callable[[dict[str, str]], None] | None = None,
+        shards: Callable[[Preparation], Shards] | None = None,
     ) -> None:
         options, begun = options or WriteOptions(), begun or Begun()
         self.dataset = dataset
@@ -123,9 +128,8 @@ class StoreWriter:
         self._path = path
         self._shard_frames = options.shard_frames
         self._precision = options.precision
-        self._canonical = options.canonical
-        self._on_shard = on_shard
         frame_arrays = self._frame_arrays()
+        self.preparation = self._preparation(frame_arrays, options)
         self._check_begun(frame_arrays, begun)
         self._remove_all_but(frame_arrays, self.shards)
         self._group = zarr.open_group(str(path), mode="a", zarr_format=3)
@@ -133,11 +137,11 @@ class StoreWriter:
             array.name: schema.create_frame_array(self._group, array, self.shards * self._shard_frames)
             for array in frame_arrays
         }
-        self._buffers = {
-            name: np.zeros((self._shard_frames, *array.shape[1:]), array.dtype)
-            for name, array in self._arrays.items()
-        }
+        self._shards = (
+            InlineShards(path, frame_arrays, on_shard) if shards is None else shards(self.preparation)
+        )
         self._filled = 0
+        self._start_column = self.preparation.columns.index(START)
         for row in begun.rows:
             self.table.append(row)
         # ids that may come a second time: their recordings are read again
@@ -149,8 +153,10 @@ class StoreWriter:
         """Frames appended so far."""
         return self.shards * self._shard_frames + self._filled
 
-    def append(self, clip: Clip, source: str) -> None:
+    def append(self, clip: Clip | PreparedClip, source: str) -> None:
         """Append a recording that came from ``source``, each of its tracks as a sequence.
+
+        A clip that is prepared already was so by `preparation`.
 
         Raises
         ------
@@ -159,8 +165,11 @@ class StoreWriter:
         UnstorableTextError
             A name or a cell is not text that UTF-8 can hold.
         """
-        check_text(clip, source)
-        names = [f"{clip.recording}_b{k}" for k in range(len(clip.tracks))]
+        if isinstance(clip, Clip):
+            clip = prepare(clip, source, self.preparation)
+        if clip.unstorable is not None:
+            raise UnstorableTextError(clip.unstorable)
+        names = [str(track.row[0]) for track in clip.tracks]
         for name in names:
             row = self.table.find(name)
             if row is None:
@@ -173,18 +182,25 @@ class StoreWriter:
                     f"{where} holds it already. Remove one of the two"
                 )
         self._unfinished.difference_update(names)
-        for table, rows in clip.tables.items():
+        for table, rows in clip.side_rows.items():
             for cells in rows:
-                self.side_rows.append(table, cells)
+                self.side_rows.append_cells(table, cells)
         for name, track in zip(names, clip.tracks, strict=True):
-            position = self._stored(track.position)
             row = self.table.find(name)
             if row is None:
                 start = self.frames
-                self.table.append(self._row(name, start, clip, track, position, source))
+                cells = list(track.row)
+                cells[self._start_column] = start
+                self.table.append(cells)
             else:
-                start = int(self.table.value(row, "start"))
-            self._write_frames(track, position, skip=max(0, self.frames - start))
+                start = int(self.table.value(row, START))
+            self._place(track.frames, skip=max(0, self.frames - start))
+
+    def adopt(self, rows: Iterable[list[Any]], frames: int) -> None:
+        """Take rows of the table, ``start`` included, whose ``frames`` others put in their places."""
+        for row in rows:
+            self.table.append(row)
+        self.shards, self._filled = divmod(self.frames + frames, self._shard_frames)
 
     def finish(self, provenance: Provenance) -> StoreInfo:
         """Write the last shard, the coordinates, the table, the attributes and the gathered metadata.
@@ -193,7 +209,12 @@ class StoreWriter:
         """
         total = self.frames
         if self._filled:
-            self._flush()
+            self._shards.full(self.shards, last=True)
+            self.shards += 1
+            self._filled = 0
+        self._shards.drain()
+        for array in self._arrays.values():
+            array.resize((total, *array.shape[1:]))
         schema.write_labels(self._group, "joint", self.skeleton.names)
         schema.write_labels(self._group, "axis", self.dataset.axes)
         for extra in map(self.dataset.extra, self.extras):
@@ -225,76 +246,22 @@ class StoreWriter:
         schema.consolidate(self._path)
         return info
 
-    def _stored(self, position: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self._canonical:
-            return position
-        return canonical_positions(position, self.dataset.axis_map, self._precision)
-
-    def _row(
-        self, name: str, start: int, clip: Clip, track: Track, position: NDArray[np.float32], source: str
-    ) -> list[Any]:
-        classes = self.dataset.classes
-        cells: dict[str, Any] = {
-            "sequence": name,
-            "start": start,
-            "length": len(track.frame_index),
-            "recording": clip.recording,
-            "recording_length": clip.length,
-            "source": source,
-            "body": track.body,
-            "label": clip.label,
-            "action": classes[clip.label] if 0 <= clip.label < len(classes) else "",
-            "digest": motion_digest(position),
-            **clip.columns,
-            **track.columns,
-            **{schema.split_column(protocol): part for protocol, part in clip.splits.items()},
-        }
-        return [plain(cells[column.name]) for column in self.table.columns]
-
-    def _write_frames(self, track: Track, position: NDArray[np.float32], skip: int) -> None:
-        values: dict[str, NDArray[Any]] = {schema.POSITION: position, schema.FRAME_INDEX: track.frame_index}
-        if self.dataset.confidence is not None:
-            if track.confidence is None:
-                raise ValueError(f"{self.dataset.name} promises confidence, body {track.body} has none")
-            values[schema.CONFIDENCE] = track.confidence
-        values |= {name: track.extras[name] for name in self.extras}
-        done, length = skip, len(track.frame_index)
-        while done < length:
-            count = min(length - done, self._shard_frames - self._filled)
-            for name, array in values.items():
-                self._buffers[name][self._filled : self._filled + count] = array[done : done + count]
+    def _place(self, frames: Frames, skip: int) -> None:
+        done = skip
+        while done < frames.count:
+            count = min(frames.count - done, self._shard_frames - self._filled)
+            self._shards.add(frames, done, done + count, self.shards)
             self._filled += count
             done += count
             if self._filled == self._shard_frames:
-                digests = self._flush()
-                if self._on_shard is not None:
-                    self._on_shard(digests)
-
-    def _flush(self) -> dict[str, str]:
-        """Write the buffers as one shard of every frame array, see it onto the disk, return its digests."""
-        start = self.shards * self._shard_frames
-        digests = {}
-        for described in self._frame_arrays():
-            array = self._arrays[described.name]
-            array.resize((start + self._filled, *described.tail))
-            array[start : start + self._filled] = self._buffers[described.name][: self._filled]
-            file = self._shard_file(described, self.shards)
-            for path in (file, *file.parents):
-                sync(path)
-                if path == self._path:
-                    break
-            digests[described.name] = file_digest(file)
-        self.shards += 1
-        self._filled = 0
-        return digests
-
-    def _shard_file(self, array: schema.FrameArray, number: int) -> Path:
-        return self._path.joinpath(array.name, "c", str(number), *("0" for _ in array.tail))
+                self._shards.full(self.shards, last=False)
+                self.shards += 1
+                self._filled = 0
 
     def _check_begun(self, arrays: Sequence[schema.FrameArray], begun: Begun) -> None:
         for number, digests in enumerate(begun.shards):
             for array in arrays:
-                file = self._shard_file(array, number)
+                file = shard_file(self._path, array, number)
                 below = (file, *file.parents[: len(file.relative_to(self._path).parts)])
                 if not file.is_file() or any(folder.is_symlink() for folder in below):
                     found = "no file there"
@@ -312,11 +279,25 @@ class StoreWriter:
         if not self._path.is_dir() or self._path.is_symlink():
             delete(self._path)
             return
-        kept = {self._shard_file(array, number) for array in arrays for number in range(shards)}
+        kept = {shard_file(self._path, array, number) for array in arrays for number in range(shards)}
         folders = {folder for file in kept for folder in file.parents}
         for entry in sorted(self._path.rglob("*")):
             if entry not in kept and (entry not in folders or entry.is_symlink()):
                 delete(entry)
+
+    def _preparation(self, arrays: Sequence[schema.FrameArray], options: WriteOptions) -> Preparation:
+        dataset = self.dataset
+        return Preparation(
+            dataset=dataset.name,
+            columns=tuple(column.name for column in self.table.columns),
+            splits={protocol.name: schema.split_column(protocol.name) for protocol in dataset.protocols},
+            tables={table.name: tuple(column.name for column in table.columns) for table in dataset.tables},
+            classes=dataset.classes,
+            axis_map=None if options.canonical else dataset.axis_map,
+            precision=options.precision,
+            # their attributes are for the writer alone
+            arrays=tuple(replace(array, attributes={}) for array in arrays),
+        )
 
     def _frame_arrays(self) -> list[schema.FrameArray]:
         joints, axes = len(self.skeleton), len(self.dataset.axes)
