@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skelconv.ingest.part import RECORD, Part
 from skelconv.ingest.generated import as_generated, generated_by
+from skelconv.ingest.part import RECORD, Part
 from skelconv.store import schema
 from skelconv.store.digest import plan_digest
 from skelconv.store.text import printable
