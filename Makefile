@@ -88,7 +88,7 @@ align_recordings := $(if $(filter short,$(ALIGN)),28,168)
 align_every := $(if $(filter short,$(ALIGN)),10,7)
 align_steps1 := $(if $(filter short,$(ALIGN)),40,1500)
 align_steps2 := $(if $(filter short,$(ALIGN)),6,220)
-align_steps3 := $(if $(filter short,$(ALIGN)),6,140)
+align_steps3 := $(if $(filter short,$(ALIGN)),6,200)
 align_seeds := $(if $(filter short,$(ALIGN)),0,$(SEEDS))
 align := demo/align-$(ALIGN)
 align_train = OMP_NUM_THREADS=1 $(BIN)/skeltrain train unihpr_small_step$(1) --resume --set data.protocol=xsub \
@@ -102,7 +102,7 @@ demo-align: setup  ## pictures and poses in one space on generated data: trained
 	  --gallery $(align)/gallery.zarr --store $(align)/crops.zarr --out $(align)/report.html
 
 $(align)/h36m.zarr:
-	$(BIN)/skelconv synth h36m $(align)/raw --recordings $(align_recordings) --frames 40 60 --workers 2 --overwrite --quiet
+	$(BIN)/skelconv synth h36m $(align)/raw --seed 1 --recordings $(align_recordings) --frames 40 60 --workers 2 --overwrite --quiet
 	$(BIN)/skelconv ingest h36m $(align)/raw $@ --joints 17 --with pixel --quiet
 
 $(align)/crops.zarr: $(align)/h36m.zarr

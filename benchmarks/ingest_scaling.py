@@ -8,8 +8,9 @@ Three things, in one run:
 - the same ingest cut into the tasks of workers and what is left for the writer, run one after another in this
   process, everything that passes between them pickled and unpickled: seconds of processor time of each part,
   and the speed-up that they allow on 1 to 16 cores: before + max(writer, (writer + workers) / cores) + after;
-- real runs on one and on two cores, by the clock, the quickest of a few, with and without the start of the
-  workers. On a machine that others use these are worth less than the parts.
+- real runs on one and on two cores: by the clock, the quickest of a few, with and without the start of the
+  workers; and in processor time of each process, which says what two cores with nothing else to do would
+  take. On a machine that others use the clock says little.
 
 Recordings are generated once and then linked under further names, so that the disk holds them once.
 """
@@ -20,7 +21,6 @@ import argparse
 import filecmp
 import os
 import pickle
-import resource
 import tempfile
 import time
 from collections import defaultdict
@@ -29,6 +29,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from skelconv.ingest.executors import open_executor
 from skelconv.ingest.ingest import ingest
@@ -52,7 +54,7 @@ BEFORE, ROWS, SEND, JOURNAL, AFTER = (
 
 
 class Clock:
-    """Seconds of processor time of this process by what it was spent on; a part within another counts once."""
+    """Seconds of processor time of this process, by what it was spent on."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = defaultdict(float)
@@ -87,7 +89,7 @@ class Clock:
 
 
 class InTurn(ThreadPoolExecutor):
-    """Runs each task when it is submitted, in this thread, after a way through pickle; and counts the time."""
+    """Runs each task when it is submitted, in this thread, after a way through pickle; counts the time."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(1)
@@ -161,46 +163,49 @@ def parts(raw: Path, folder: Path) -> None:
 
 
 def real(raw: Path, folder: Path, rounds: int) -> None:
-    """Print what one and two cores take by the clock."""
+    """Print what one and two cores take, by the clock and in processor time."""
     plan = plan_of(raw)
     cores = sorted(os.sched_getaffinity(0))
-    seconds: dict[str, float] = {}
-    spent: dict[str, float] = {}
+    runs: dict[int, list[tuple[float, float, list[float]]]] = {0: [], 2: []}
     for number in range(rounds):
-        for workers in (0, 2):
+        for workers in runs:
             os.sched_setaffinity(0, cores[: max(1, workers)])
-            before = used()
             began = time.perf_counter()
             with open_executor(workers) as (executor, width):
                 if executor is not None:
                     asked = plan.dataset, plan.root, plan.sources[:1], plan.options
                     for task in [executor.submit(parse_batch, *asked) for _ in range(4 * width)]:
                         task.result()
-                started = time.perf_counter()
+                before, started = used(), time.perf_counter()
                 ingest(plan, folder / f"real{number}w{workers}.zarr", executor, width)
                 ended = time.perf_counter()
-            for name, value in ((f"{workers} with start", ended - began), (f"{workers}", ended - started)):
-                seconds[name] = min(seconds.get(name, value), value)
-            spent[f"{workers}"] = min(spent.get(f"{workers}", 1e9), used() - before)
+                spent = [after - earlier for after, earlier in zip(used(), before, strict=True)]
+            runs[workers].append((ended - began, ended - started, spent))
     os.sched_setaffinity(0, cores)
-    alone = seconds["0"]
+    alone = min(seconds for _, seconds, _ in runs[0])
     print(f"by the clock, the quickest of {rounds}: one process on one core {alone:.2f} s")
-    for name, what in (("2", "two workers on two cores"), ("2 with start", "with the start of the workers")):
-        print(f"    {what} {seconds[name]:.2f} s ({alone / seconds[name]:.2f} x)")
-    print(f"processor time of all processes: {spent['0']:.2f} s and {spent['2']:.2f} s")
+    two, whole = min(seconds for _, seconds, _ in runs[2]), min(seconds for seconds, _, _ in runs[2])
+    print(f"    two workers on two cores {two:.2f} s ({alone / two:.2f} x); with their start {whole:.2f} s")
+    alone = min(spent[0] for _, _, spent in runs[0])
+    writer, *by_worker = min((spent for _, _, spent in runs[2]), key=sum)
+    total, shown = writer + sum(by_worker), " + ".join(f"{one:.2f}" for one in by_worker)
+    print(
+        f"processor time, the least of {rounds}: one process {alone:.2f} s; "
+        f"writer {writer:.2f} s, workers {shown} s"
+    )
+    print(f"    two cores with nothing else to do: {total / 2:.2f} s ({alone / (total / 2):.2f} x)")
+
+
+def used() -> list[float]:
+    """Seconds of processor time of this process, and of each of its workers."""
+    family = [psutil.Process(), *psutil.Process().children()]
+    times = [member.cpu_times() for member in family if "resource_tracker" not in " ".join(member.cmdline())]
+    return [one.user + one.system for one in times]
 
 
 def plan_of(raw: Path) -> IngestPlan:
     """Plan the ingest."""
     return make_plan("ntu120", raw, "benchmark", shard_frames=SHARD)
-
-
-def used() -> float:
-    """Seconds of processor time of this process and its children that have ended."""
-    return sum(
-        usage.ru_utime + usage.ru_stime
-        for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    )
 
 
 def main() -> None:

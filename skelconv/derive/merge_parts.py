@@ -1,8 +1,8 @@
 """Putting the parts of one ingest together: the bytes of one run, without reading a source again.
 
 A chunk whose frames stand at a chunk's place in the merged store as well is moved as it is, whole shards with
-it; a part whose first frame does not fall on a chunk's has its chunks decoded and encoded anew. Either way each
-chunk's checksum is checked.
+it; a part whose first frame does not fall on a chunk's has its chunks decoded and encoded anew. Either way
+each chunk's checksum is checked.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def _in_order(stores: Sequence[Store]) -> tuple[list[Store], dict[str, Any]]:
         record = part_record(store)
         if record is None:
             raise MergeError(
-                f"{store.path}: found a whole store, expected parts of one ingest as the others are. Merge the "
-                "parts first"
+                f"{store.path}: found a whole store, expected parts of one ingest as the others are. Merge "
+                "the parts first"
             )
         if records and record["digest"] != next(iter(records.values()))[1]["digest"]:
             raise MergeError(
@@ -104,17 +104,21 @@ def _in_order(stores: Sequence[Store]) -> tuple[list[Store], dict[str, Any]]:
             )
         number = int(record["number"])
         if number in records:
-            raise MergeError(f"{store.path}: found part {number} again, {records[number][0].path} is it already")
+            raise MergeError(
+                f"{store.path}: found part {number} again, {records[number][0].path} is it already"
+            )
         records[number] = store, record
     of = {int(record["of"]) for _, record in records.values()}
     if len(of) > 1:
-        raise MergeError(f"found parts of {' and of '.join(map(str, sorted(of)))}, expected one number of parts")
+        raise MergeError(
+            f"found parts of {' and of '.join(map(str, sorted(of)))}, expected one number of parts"
+        )
     total = of.pop()
     missing = [str(number) for number in range(1, total + 1) if number not in records]
     if missing:
         raise MergeError(
-            f"found {len(records)} of {total} parts, expected all; missing: {', '.join(missing)}. Ingest them "
-            f"with --part {missing[0]}/{total}{' and so on' * (len(missing) > 1)}"
+            f"found {len(records)} of {total} parts, expected all; missing: {', '.join(missing)}. Ingest "
+            f"them with --part {missing[0]}/{total}{' and so on' * (len(missing) > 1)}"
         )
     return [records[number][0] for number in sorted(records)], records[1][1]
 
@@ -133,9 +137,7 @@ def _refuse_repeated(stores: Sequence[Store]) -> None:
 def _rows(store: Store, writer: StoreWriter) -> Iterator[list[Any]]:
     """Yield the rows of a part's table, placed after what the writer has."""
     before = writer.frames
-    columns = [
-        [plain(cell) for cell in store.array(column.name)] for column in writer.table.columns
-    ]
+    columns = [[plain(cell) for cell in store.array(column.name)] for column in writer.table.columns]
     at = [column.name for column in writer.table.columns].index(START)
     columns[at] = [start + before for start in columns[at]]
     return (list(row) for row in zip(*columns, strict=True))
@@ -174,10 +176,11 @@ def _shards(stores: Sequence[Store], ends: Sequence[int], size: int) -> Iterator
     """Yield the stretches that each shard of ``size`` frames is made of."""
     for first in range(0, ends[-1], size):
         last = min(first + size, ends[-1])
+        placed = ((store, end - store.frames, end) for store, end in zip(stores, ends, strict=True))
         yield [
-            _Stretch(store, max(first, end - store.frames) - (end - store.frames), min(last, end) - (end - store.frames))
-            for store, end in zip(stores, ends, strict=True)
-            if end > first and end - store.frames < last
+            _Stretch(store, max(first, begin) - begin, min(last, end) - begin)
+            for store, begin, end in placed
+            if begin < last and first < end
         ]
 
 
@@ -209,8 +212,8 @@ def _movable(stretch: _Stretch, at: int, array: FrameArray) -> memoryview | None
     payload = reader.payload(at // array.chunk)
     if payload is not None and not layout.check(payload):
         raise DamagedChunkError(
-            f"{stretch.store.path}, {array.name}, chunk {at // array.chunk}: found bytes that differ from their "
-            "crc32c, expected them as written. Run `skelconv verify`, and ingest the part again"
+            f"{stretch.store.path}, {array.name}, chunk {at // array.chunk}: found bytes that differ from "
+            "their crc32c, expected them as written. Run `skelconv verify`, and ingest the part again"
         )
     return payload
 

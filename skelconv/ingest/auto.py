@@ -1,7 +1,7 @@
 """How many workers an ingest gets where nobody says: decided by the rate of its first batches.
 
-Workers take about a second to start and only then save anything, so that a folder which one process reads in a
-few seconds is read quickest by that process alone.
+Workers take about a second to start and only then save anything, so that a folder which one process reads in
+a few seconds is read quickest by that process alone.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ class AutoExecutor(Executor):
         done = Future[Any]()
         try:
             done.set_result(fn(*args, **kwargs))
-        except Exception as error:  # it is raised where the result is asked for
+        except Exception as error:  # noqa: BLE001 - raised where the result is asked for
             done.set_exception(error)
         return done
 
     def consider(self, done: int, left: int) -> None:
-        """Decide, if there is enough to decide by: ``done`` bytes of sources are read, ``left`` are to come."""
+        """Decide, if there is enough to go by: ``done`` bytes of sources are read, ``left`` are to come."""
         if self._decided or not done:
             return
         now = self._clock()

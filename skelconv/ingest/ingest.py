@@ -17,6 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from skelconv.ingest.auto import AutoExecutor
 from skelconv.ingest.journal import Entry, Journal, JournalError, Note
@@ -24,11 +25,11 @@ from skelconv.ingest.part import RECORD
 from skelconv.ingest.plan import IngestPlan
 from skelconv.ingest.pooled import PooledShards, make_work, pickled
 from skelconv.ingest.worker import Parsed as Parsed
-from skelconv.ingest.worker import parse_and_prepare
+from skelconv.ingest.worker import Prepared, parse_and_prepare
 from skelconv.ingest.worker import parse_batch as parse_batch
 from skelconv.store.info import Provenance, SetAside, StoreInfo
 from skelconv.store.placing import InlineShards, Shards
-from skelconv.store.prepare import Preparation
+from skelconv.store.prepare import Preparation, PreparedClip
 from skelconv.store.publish import Partial, delete, lock_partial
 from skelconv.store.text import UnstorableTextError, printable
 from skelconv.store.writer import DamagedPartialError, DuplicateRecordingError, StoreWriter, WriteOptions
@@ -152,7 +153,9 @@ def _carry_out(run: _Run, pool: _Pool | None, advance: Advance | None) -> Summar
     if advance is not None and done:
         advance(len(done), sum(source.size for source in done))
     prepare(plan.root, (name for source in todo for name in (source.path, *source.members)))
-    parsed_in_order = _parse_here(plan, todo) if pool is None else _parse_in_order(run, todo, pool)
+    parsed_in_order: Generator[tuple[Source, Parsed | Prepared], None, None] = (
+        _parse_here(plan, todo) if pool is None else _parse_in_order(run, todo, pool)
+    )
     with closing(parsed_in_order):
         for source, parsed in parsed_in_order:
             run.take(parsed)
@@ -224,7 +227,7 @@ class _Run:
         if self.work is not None:
             delete(self.work)
 
-    def take(self, parsed: Parsed) -> None:
+    def take(self, parsed: Parsed | Prepared) -> None:
         """Append the next source in plan order, or set it aside."""
         source = self.plan.sources[self._at]
         if parsed.problem is not None:
@@ -238,7 +241,7 @@ class _Run:
         for refused in parsed.refused:
             self._set_aside(refused.reason, refused.line, refused.recording)
         for clip in parsed.clips:
-            if not clip.tracks and getattr(clip, "unstorable", None) is None:
+            if not clip.tracks and not (isinstance(clip, PreparedClip) and clip.unstorable):
                 self._notes.append(Note(self._at, "empty", printable(clip.recording)))
                 continue
             try:
@@ -261,7 +264,7 @@ class _Run:
             for note in self._notes
             if note.kind == "set_aside"
         )
-        part = {} if plan.part is None else {RECORD: plan.part.record(plan.dataset_info)}
+        part: dict[str, Any] = {} if plan.part is None else {RECORD: plan.part.record(plan.dataset_info)}
         # a part may be empty: the others need not be
         if not len(self._writer.table) and not part:
             # nothing is worth keeping, and what would be kept would be in the way of another try
@@ -359,11 +362,11 @@ def _parse_here(plan: IngestPlan, sources: Sequence[Source]) -> Generator[tuple[
 
 def _parse_in_order(
     run: _Run, sources: Sequence[Source], pool: _Pool
-) -> Generator[tuple[Source, Parsed], None, None]:
+) -> Generator[tuple[Source, Prepared], None, None]:
     """Yield each source with what came of it, in plan order, with a bounded number in flight."""
     plan, how = run.plan, pickled(run.preparation)
     batches = enumerate(_batches(sources))
-    waiting: deque[tuple[list[Source], Future[list[Parsed]]]] = deque()
+    waiting: deque[tuple[list[Source], Future[list[Prepared]]]] = deque()
     read, left = 0, sum(source.size for source in sources)
     try:
         while True:

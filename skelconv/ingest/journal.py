@@ -102,7 +102,9 @@ class Journal:
         """
         lines = self._lines()
         if len(lines) < 2:
-            self._write_anew([{"digest": plan.digest, "settings": plan.settings(), "sources": len(plan.sources)}])
+            self._write_anew(
+                [{"digest": plan.digest, "settings": plan.settings(), "sources": len(plan.sources)}]
+            )
             return Progress()
         try:
             progress = _progress(lines, plan, self.path)

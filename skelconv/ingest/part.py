@@ -1,8 +1,8 @@
 """``--part i/n``: an ingest in parts, each a store of its own, that merge to the bytes of one run.
 
-Parts are stretches of the plan of about as many bytes each, so that every machine that sees the same raw files
-cuts it alike. A part's store records which part of which plan it is (docs/store.md, section 5); what puts
-them together is `skelconv.derive.merge_parts`.
+Parts are stretches of the plan of about as many bytes each, so that every machine that sees the same raw
+files cuts it alike. A part's store records which part of which plan it is (docs/store.md, section 5); what
+puts them together is `skelconv.derive.merge_parts`.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class PooledShards(Generic[Noted]):
             self._place()
 
     def stop(self) -> None:
-        """Call back what can be, wait for the rest, and keep what is done in order; for runs that end early."""
+        """Call back what can be, wait for the rest, keep what is done in order; for runs that end early."""
         wait([task for _, task, _ in self._encoding if not task.cancel()])
         # one that was being put in its place when the run ended is not recorded, nor may a later one be
         while self._encoding and not self._placing:

@@ -79,9 +79,7 @@ def read_job(out: Path) -> Job | None:
         ) from error
 
 
-def write_scripts(
-    job: Job, out: Path, program: Sequence[str], directives: Sequence[str]
-) -> Path:
+def write_scripts(job: Job, out: Path, program: Sequence[str], directives: Sequence[str]) -> Path:
     """Write the scripts of a job for the absolute path ``out``; return the one that submits them.
 
     Written again for the same job, the scripts are replaced and the parts stay.
@@ -107,8 +105,8 @@ def write_scripts(
     folder, earlier = parts_folder(out), read_job(out)
     if earlier is not None and earlier != job:
         raise ClusterError(
-            f"{folder}: found the parts of another command ({shlex.join((*earlier.words, *earlier.options))} in "
-            f"{earlier.parts} parts), expected none or those of this one. Remove the folder, or choose "
+            f"{folder}: found the parts of another command ({shlex.join((*earlier.words, *earlier.options))} "
+            f"in {earlier.parts} parts), expected none or those of this one. Remove the folder, or choose "
             "another OUT"
         )
     (folder / LOGS).mkdir(parents=True, exist_ok=True)
@@ -133,7 +131,8 @@ def _part_script(job: Job, out: Path, program: Sequence[str], directives: Sequen
     folder = parts_folder(out)
     command = shlex.join([*program, *job.words])
     options = "".join(f" {shlex.quote(word)}" for word in job.options)
-    return f"""{_head(f"ingest-{out.stem}", folder / LOGS / "part-%a.log", [f"--array=1-{job.parts}", *directives])}
+    head = _head(f"ingest-{out.stem}", folder / LOGS / "part-%a.log", [f"--array=1-{job.parts}", *directives])
+    return f"""{head}
 # One part of {job.parts}: its number is that of the array task. Run again, it goes on where it stopped.
 part=${{SLURM_ARRAY_TASK_ID:?set it to the number of a part, 1 to {job.parts}}}
 cd {shlex.quote(str(folder))} || exit 2

@@ -91,7 +91,9 @@ def _part_status(out: Path, number: int) -> Status:
     failed, begun = marker(out, number, "failed"), marker(out, number, "begun")
     log = parts_folder(out) / "logs" / f"part-{number}.log"
     if failed.is_file():
-        return Status("failed", f"{failed.read_text().strip()}; {status.about or 'nothing is written'}; see {log}")
+        return Status(
+            "failed", f"{failed.read_text().strip()}; {status.about or 'nothing is written'}; see {log}"
+        )
     words = begun.read_text().strip() if begun.is_file() else ""
     elsewhere = re.match(r"host (\S+)", words)
     if elsewhere and elsewhere[1] != socket.gethostname():

@@ -28,7 +28,17 @@ class Parsed:
     ``refused`` are recordings of the source that are set aside though the others are not.
     """
 
-    clips: tuple[Clip | PreparedClip, ...] = ()
+    clips: tuple[Clip, ...] = ()
+    problem: str | None = None
+    line: int | None = None
+    refused: tuple[Refused, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """As `Parsed`, with recordings that are ready for the store."""
+
+    clips: tuple[PreparedClip, ...] = ()
     problem: str | None = None
     line: int | None = None
     refused: tuple[Refused, ...] = ()
@@ -71,7 +81,7 @@ def parse_and_prepare(
     options: ReadOptions,
     how: bytes,
     file: Path | None = None,
-) -> list[Parsed]:
+) -> list[Prepared]:
     """Parse sources and make their recordings ready for the store.
 
     Parameters
@@ -82,11 +92,16 @@ def parse_and_prepare(
         Where the frames are spooled; None keeps them in what is returned.
     """
     preparation = _unpickled(how)
-    parsed = [
-        replace(one, clips=tuple(_prepared(clip, source.path, preparation) for clip in one.clips))
+    prepared = [
+        Prepared(
+            tuple(_prepared(clip, source.path, preparation) for clip in one.clips),
+            one.problem,
+            one.line,
+            one.refused,
+        )
         for source, one in zip(sources, parse_batch(dataset, root, sources, options), strict=True)
     ]
-    return parsed if file is None else _spooled(parsed, file, preparation.arrays)
+    return prepared if file is None else _spooled(prepared, file, preparation.arrays)
 
 
 def encode_shard(folder: Path, how: bytes, pieces: Sequence[Piece]) -> dict[str, str]:
@@ -109,32 +124,31 @@ def encode_shard(folder: Path, how: bytes, pieces: Sequence[Piece]) -> dict[str,
     return digests
 
 
-def _prepared(clip: Clip | PreparedClip, source: str, how: Preparation) -> Clip | PreparedClip:
-    if isinstance(clip, PreparedClip) or not clip.tracks:
-        return clip
+def _prepared(clip: Clip, source: str, how: Preparation) -> PreparedClip:
+    if not clip.tracks:
+        return PreparedClip(clip.recording, ())
     try:
         return prepare(clip, source, how)
     except UnstorableTextError as error:
         return PreparedClip(clip.recording, (), unstorable=str(error))
 
 
-def _spooled(parsed: Sequence[Parsed], file: Path, arrays: Sequence[FrameArray]) -> list[Parsed]:
-    held: list[HeldFrames] = []
-    for one in parsed:
-        for clip in one.clips:
-            if isinstance(clip, PreparedClip):
-                held += [track.frames for track in clip.tracks if isinstance(track.frames, HeldFrames)]
+def _spooled(prepared: list[Prepared], file: Path, arrays: Sequence[FrameArray]) -> list[Prepared]:
+    tracks = [track for one in prepared for clip in one.clips for track in clip.tracks]
+    held = [track.frames for track in tracks if isinstance(track.frames, HeldFrames)]
     if not held:
-        return list(parsed)
+        return prepared
     spooled = iter(write_spool(file, arrays, held))
-
-    def moved(clip: Clip | PreparedClip) -> Clip | PreparedClip:
-        if not isinstance(clip, PreparedClip):
-            return clip
-        tracks = tuple(PreparedTrack(track.row, next(spooled)) for track in clip.tracks)
-        return replace(clip, tracks=tracks)
-
-    return [replace(one, clips=tuple(map(moved, one.clips))) for one in parsed]
+    return [
+        replace(
+            one,
+            clips=tuple(
+                replace(clip, tracks=tuple(PreparedTrack(track.row, next(spooled)) for track in clip.tracks))
+                for clip in one.clips
+            ),
+        )
+        for one in prepared
+    ]
 
 
 @lru_cache(2)

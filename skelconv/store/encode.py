@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import google_crc32c
 import numpy as np
@@ -25,7 +25,7 @@ POSITION = "position"
 CONFIDENCE = "confidence"
 FRAME_INDEX = "frame_index"
 
-COMPRESSOR = "lz4"
+COMPRESSOR: Final = "lz4"
 LEVEL = 5
 
 _ABSENT = 2**64 - 1

@@ -50,7 +50,7 @@ class Spool:
             file.seek(self.offsets[array.name] + start * row)
             for first in range(start, stop, BLOCK_FRAMES):
                 block = np.empty((min(BLOCK_FRAMES, stop - first), *array.tail), array.kind)
-                _read_whole(file, memoryview(block.reshape(-1).view(np.uint8)), self.path)
+                _read_whole(file, block.reshape(-1).view(np.uint8).data, self.path)
                 yield block
 
 

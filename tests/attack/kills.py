@@ -72,6 +72,11 @@ def _ingest(folder: Path) -> Words:
     return partial(ingest_words, raw_files(folder))
 
 
+def _ingest_by_workers(folder: Path) -> Words:
+    raw = raw_files(folder)
+    return lambda out: ingest_words(raw, out, "-j", 2)
+
+
 def _merge(folder: Path) -> Words:
     parts = []
     for number, half in enumerate((raw_files(folder / "a", 60), raw_files(folder / "b", 120))):
@@ -85,6 +90,7 @@ def _merge(folder: Path) -> Words:
 
 
 _register("ingest", _ingest)
+_register("ingest by workers", _ingest_by_workers)
 _register("s2i", _from_store("s2i", "--format", "ucla20", "--size", 32, "--quiet"))
 _register("clean", _from_store("clean", "--chain", "metric"))
 _register("merge", _merge)

@@ -1,4 +1,4 @@
-"""``--workers auto``: workers are started where they save time, by the rate of the first batches, and it is said."""
+"""``--workers auto``: workers are started where they save time, by the rate of the first batches."""
 
 from __future__ import annotations
 
@@ -79,7 +79,9 @@ def test_it_is_decided_by_the_rate_of_the_first_batches_and_the_bytes_stay(
 def test_a_small_folder_is_read_by_one_process_and_a_number_is_taken(raw: Path, tmp_path: Path) -> None:
     runner = CliRunner()
     for number, words in enumerate([(), ("-j", "auto"), ("-j", "0")]):
-        done = runner.invoke(cli, ["ingest", "ucla", str(raw), str(tmp_path / f"{number}.zarr"), "-q", *words])
+        done = runner.invoke(
+            cli, ["ingest", "ucla", str(raw), str(tmp_path / f"{number}.zarr"), "-q", *words]
+        )
         assert done.exit_code == 0, done.output
     assert tree(tmp_path / "0.zarr") == tree(tmp_path / "2.zarr")
     refused = runner.invoke(cli, ["ingest", "ucla", str(raw), str(tmp_path / "o.zarr"), "-j", "many"])

@@ -126,12 +126,30 @@ def test_a_part_that_fails_is_named_with_its_log_and_goes_on_when_it_can(tmp_pat
 def test_what_the_scripts_say(tmp_path: Path) -> None:
     raw, out = tmp_path / "the raw", tmp_path / "out.zarr"
     write_raw(raw, 9)
-    asked = ("--time", "4:00:00", "--mem", "4G", "--account", "me", "--partition", "cpu", "--sbatch", "--qos=long")
+    asked = (
+        "--time",
+        "4:00:00",
+        "--mem",
+        "4G",
+        "--account",
+        "me",
+        "--partition",
+        "cpu",
+        "--sbatch",
+        "--qos=long",
+    )
     write_job(raw, out, 9, *asked, "--precision", "0.001", "--strict")
     part = (parts_folder(out) / "part.sh").read_text()
-    for line in ("--array=1-9", "--time=4:00:00", "--mem=4G", "--account=me", "--partition=cpu", "--qos=long"):
+    for line in (
+        "--array=1-9",
+        "--time=4:00:00",
+        "--mem=4G",
+        "--account=me",
+        "--partition=cpu",
+        "--qos=long",
+    ):
         assert f"#SBATCH {line}\n" in part
-    assert f"ingest ucla '{raw}' \"$at.zarr\" --part \"$part/9\" --quiet" in part
+    assert f'ingest ucla \'{raw}\' "$at.zarr" --part "$part/9" --quiet' in part
     assert json.loads((parts_folder(out) / "job.json").read_text())["options"] == [
         "--workers", "0", "--strict", "--precision", "0.001", "--shard-frames", "256",
     ]  # fmt: skip
@@ -148,7 +166,9 @@ def test_what_the_scripts_say(tmp_path: Path) -> None:
         (("--parts", 2, "--time", "1\n#SBATCH -A you"), "without a line break"),
     ],
 )
-def test_what_is_asked_wrongly_is_one_message(tmp_path: Path, words: tuple[object, ...], message: str) -> None:
+def test_what_is_asked_wrongly_is_one_message(
+    tmp_path: Path, words: tuple[object, ...], message: str
+) -> None:
     write_raw(tmp_path / "raw", 9)
     done = skelconv("cluster", "slurm", "ingest", "ucla", tmp_path / "raw", tmp_path / "out.zarr", *words)
     assert message in f"{done.output} {done.exception}"
@@ -159,7 +179,9 @@ def test_scripts_of_another_command_are_kept(tmp_path: Path) -> None:
     write_raw(tmp_path / "raw", 9)
     write_job(tmp_path / "raw", tmp_path / "out.zarr", 3)
     write_job(tmp_path / "raw", tmp_path / "out.zarr", 3, "--time", "9:00:00")
-    again = skelconv("cluster", "slurm", "ingest", "ucla", tmp_path / "raw", tmp_path / "out.zarr", "--parts", 2)
+    again = skelconv(
+        "cluster", "slurm", "ingest", "ucla", tmp_path / "raw", tmp_path / "out.zarr", "--parts", 2
+    )
     assert "found the parts of another command" in str(again.exception)
 
 

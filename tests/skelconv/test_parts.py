@@ -1,7 +1,8 @@
-"""``--part i/n`` and merging: the bytes of one run, whatever the boundaries; what does not go together is named."""
+"""``--part i/n`` and merging: the bytes of one run; what does not go together is named."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,9 @@ def made(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str,
     return tree(folder / "whole.zarr"), parts_of(plan_of(raw), folder)
 
 
-def test_merged_parts_are_the_store_of_one_run(made: tuple[dict[str, str], list[Store]], tmp_path: Path) -> None:
+def test_merged_parts_are_the_store_of_one_run(
+    made: tuple[dict[str, str], list[Store]], tmp_path: Path
+) -> None:
     whole, parts = made
     assert [store.frames % 256 for store in parts] != [0, 0, 0], "boundaries on chunks test nothing"
     merge_parts(parts[::-1], tmp_path / "out.zarr")
@@ -165,7 +168,7 @@ def test_parts_are_stretches_of_about_as_many_bytes_and_none_is_empty() -> None:
         bounds = cuts([Source(str(n), int(size)) for n, size in enumerate(sizes)], of)
         assert bounds[0] == 0
         assert bounds[-1] == count
-        assert all(before < after for before, after in zip(bounds, bounds[1:], strict=False))
+        assert all(before < after for before, after in pairwise(bounds))
     even = cuts([Source(str(n), 7) for n in range(80)], 8)
     assert even == list(range(0, 81, 10))
 
@@ -178,7 +181,9 @@ def test_by_the_command_line(raw: Path, tmp_path: Path) -> None:
         done = runner.invoke(cli, [*words, out, "--part", f"{number}/2", "-q"])
         assert done.exit_code in (0, 1), done.output
     stores = [str(tmp_path / f"part{number}.zarr") for number in (1, 2)]
-    assert "leave out --prefix" in runner.invoke(cli, ["merge", str(tmp_path / "o"), *stores, "--prefix"]).output
+    assert (
+        "leave out --prefix" in runner.invoke(cli, ["merge", str(tmp_path / "o"), *stores, "--prefix"]).output
+    )
     assert runner.invoke(cli, ["merge", str(tmp_path / "out.zarr"), *stores]).exit_code == 0
     runner.invoke(cli, [*words, str(tmp_path / "whole.zarr"), "-q"])
     assert tree(tmp_path / "out.zarr") == tree(tmp_path / "whole.zarr")

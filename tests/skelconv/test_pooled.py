@@ -1,4 +1,4 @@
-"""Workers encode whole shards from spool files: the same bytes, nothing left behind, nothing of an earlier run."""
+"""Workers encode whole shards from spool files: the same bytes, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import pytest
 import zarr
 
 from skelconv.ingest.ingest import IngestError, ingest
+from skelconv.ingest.plan import IngestPlan, make_plan
 from skelconv.ingest.worker import encode_shard
 from skelconv.store import schema
 from skelconv.store.digest import file_digest
 from skelconv.store.encode import FrameArray, ShardEncoder
 from skelconv.store.info import StoreError
 from tests.skelconv.raw_ucla import write_raw
-from skelconv.ingest.plan import IngestPlan, make_plan
 from tests.skelconv.test_ingest import tree
 
 
@@ -118,7 +118,7 @@ class Failing(ThreadPoolExecutor):
 def test_a_disk_that_is_full_for_a_worker_is_said_with_the_path(raw: Path, tmp_path: Path) -> None:
     with (
         Failing(OSError(28, "No space left on device", "/somewhere/position")) as executor,
-        pytest.raises(StoreError, match="/somewhere/position: found no room left.*same command again"),
+        pytest.raises(StoreError, match=r"/somewhere/position: found no room left.*same command again"),
     ):
         ingest(plan_of(raw), tmp_path / "out.zarr", executor, 2)
     assert not (tmp_path / "out.zarr").exists()
@@ -127,11 +127,16 @@ def test_a_disk_that_is_full_for_a_worker_is_said_with_the_path(raw: Path, tmp_p
 def test_a_worker_that_dies_while_it_encodes_costs_a_sentence(raw: Path, tmp_path: Path) -> None:
     from concurrent.futures.process import BrokenProcessPool
 
-    with Failing(BrokenProcessPool("gone")) as executor, pytest.raises(IngestError, match="worker process died"):
+    with (
+        Failing(BrokenProcessPool("gone")) as executor,
+        pytest.raises(IngestError, match="worker process died"),
+    ):
         ingest(plan_of(raw), tmp_path / "out.zarr", executor, 2)
 
 
-def test_frames_of_a_long_source_are_read_in_blocks(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_of_a_long_source_are_read_in_blocks(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = make_plan("ucla", raw, "test", shard_frames=1024)
     ingest(plan, tmp_path / "whole.zarr")
     monkeypatch.setattr("skelconv.store.frames.BLOCK_FRAMES", 100)
@@ -141,6 +146,9 @@ def test_frames_of_a_long_source_are_read_in_blocks(raw: Path, tmp_path: Path, m
 
 
 def test_a_worker_imports_neither_zarr_nor_pandas() -> None:
-    asked = "import skelconv.ingest.worker, skelconv.cli.main, sys; print({'zarr', 'pandas', 'pydantic'} & {*sys.modules})"
+    asked = (
+        "import skelconv.ingest.worker, skelconv.cli.main, sys\n"
+        "print({'zarr', 'pandas', 'pydantic'} & {*sys.modules})"
+    )
     said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "set()"
