@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -100,7 +101,7 @@ def run(cli: click.Command, args: list[str] | None = None) -> NoReturn:
             click.echo(f"Error: {where}{error.strerror or error}", err=True)
             code = FAILED
         except Exception:
-            # libraries turn an interrupt of their own import into errors of other kinds
+            # libraries turn an interrupt into errors of other kinds
             if not heard:
                 raise
             click.echo("\nInterrupted.", err=True)
@@ -112,11 +113,15 @@ def run(cli: click.Command, args: list[str] | None = None) -> NoReturn:
 def _heard_interrupts() -> Iterator[list[int]]:
     """Raise `KeyboardInterrupt` at Ctrl-C within the block, and collect the signals; afterwards, end at once.
 
-    Where Ctrl-C is ignored, it stays ignored.
+    In the middle of an import the process ends at once too: libraries catch all that is raised there, or turn
+    it into errors of other kinds. Where Ctrl-C is ignored, it stays ignored.
     """
     heard: list[int] = []
 
-    def interrupt(number: int, frame: object) -> NoReturn:
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        if _is_importing(frame):
+            os.write(2, b"\nInterrupted.\n")
+            os._exit(INTERRUPTED)
         heard.append(number)
         raise KeyboardInterrupt
 
@@ -130,6 +135,14 @@ def _heard_interrupts() -> Iterator[list[int]]:
     finally:
         # what is left is the end of the interpreter, where an exception would only be printed
         signal.signal(signal.SIGINT, lambda number, frame: os._exit(INTERRUPTED))
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager

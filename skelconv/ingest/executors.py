@@ -50,6 +50,9 @@ def open_executor(workers: int, scheduler: str | None = None) -> Iterator[tuple[
         pool = ShieldedPool(workers, mp_context=context, initializer=_follow_parent)
         try:
             yield pool, workers
+        except KeyboardInterrupt:
+            pool.kill_workers()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

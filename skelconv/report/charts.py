@@ -177,7 +177,7 @@ def scatter(points: NDArray[Any], group: NDArray[np.integer[Any]], names: Sequen
 
     A legend names up to `LEGEND_CLASSES` groups; where there are more, numbers stand in the middle of each.
     """
-    figure, axes = _axes(width=7.5, height=5.2)
+    figure, axes = _axes(width=5.6, height=4.2)
     from matplotlib.colors import hsv_to_rgb
 
     kinds = [int(kind) for kind in np.unique(group)]

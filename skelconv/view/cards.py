@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skelconv.extras import need
+from skelconv.report.html import render_page, write_page
 from skelconv.view.drawing import MIDDLE, SOLO, head, limbs, turn
 from skelformats.skeleton import Skeleton
 
@@ -82,25 +82,11 @@ def write_cards(out: Path, page: Page, skeleton: Skeleton) -> None:
     MissingExtraError
         jinja2 is not installed.
     """
-    need("jinja2", "view")
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("skelconv.view", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     rows = [
         {"query": _plain(row.query, skeleton), "found": [_plain(card, skeleton) for card in row.found]}
         for row in page.rows
     ]
-    text = environment.get_template("cards.html.j2").render(page=page, rows=rows)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(out.name + ".partial")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(out)
+    write_page(out, render_page("skelconv.view", "cards.html.j2", page=page, rows=rows))
 
 
 def skeleton_svg(pose: NDArray[np.floating[Any]], skeleton: Skeleton, yaw: float = 0.0) -> str:

@@ -128,7 +128,10 @@ def test_noise_of_a_sample_does_not_depend_on_its_part(tiny_recipe: PretrainReci
     [
         ("{rho: 0.8}", r"model: found rho with the objective mae, expected it with diffmae"),
         ("{objective: diffmae, momentum: 0.9}", r"found momentum with the objective diffmae"),
-        ("{objective: features, norm_pix_loss: true}", r"neither pixels nor a decoder; set predictor_depth"),
+        (
+            "{objective: features, norm_pix_loss: true}",
+            r"neither pixels nor a decoder; set model.predictor_depth",
+        ),
         ("{objective: gan}", r"model\.objective: found 'gan', expected 'mae', 'diffmae' or 'features'"),
     ],
 )

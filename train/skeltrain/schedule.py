@@ -59,7 +59,7 @@ def make_scheduler(
     if not 0 <= warmup_epochs <= epochs:
         raise ScheduleError(
             f"found {warmup_epochs:g} warm-up epochs in a run of {epochs}, expected from 0 to {epochs}. "
-            "Set warmup_epochs"
+            "Set optim.warmup"
         )
     decay = (epochs - warmup_epochs) * iterations_per_epoch
     return CosineLRScheduler(

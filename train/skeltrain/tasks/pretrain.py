@@ -106,7 +106,7 @@ class Model(Section):
         if self.objective == "features" and (self.norm_pix_loss or self.decoder_depth is not None):
             raise ValueError(
                 "found norm_pix_loss or decoder_depth with the objective features, which has neither pixels "
-                "nor a decoder; set predictor_depth"
+                "nor a decoder; set model.predictor_depth"
             )
         return self
 
