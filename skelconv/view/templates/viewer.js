@@ -8,7 +8,7 @@
   const rate = data.frameRate || 30, joints = data.joints;
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer;
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-  const LEFT_SIDE = -Math.PI / 2;
+  const LEFT_SIDE = -Math.PI / 2, MOST_NAMED = 6;
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
   let take, frame, view, playing = false, visible = true, last = 0, owed = 0, queued = false;
@@ -28,7 +28,7 @@
     if (find("name")) find("name").textContent = take.name;
     find("caption").textContent = take.caption;
     scrub.max = Math.max(0, take.length - 1);
-    find("legend").replaceChildren(...take.bodies.map((_, body) => {
+    const named = take.bodies.slice(0, MOST_NAMED).map((_, body) => {
       const entry = document.createElement("span");
       const name = data.names[body] ?? (take.bodies.length > 1 ? "person " + (body + 1) : "");
       if (name) entry.append(name);
@@ -42,7 +42,13 @@
         entry.append(chip, word);
       }
       return entry;
-    }));
+    });
+    if (take.bodies.length > MOST_NAMED) {
+      const more = document.createElement("span");
+      more.textContent = `and ${take.bodies.length - MOST_NAMED} more, in these colours in turn`;
+      named.push(more);
+    }
+    find("legend").replaceChildren(...named);
     for (const name of ["front", "side"]) find(name).hidden = take.flat;
     find("hint").textContent = (take.flat ? "drag moves" : "drag turns, shift-drag moves")
       + ", wheel zooms, space plays, \u2190 \u2192 step";
