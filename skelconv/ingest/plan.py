@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,14 +144,12 @@ def make_plan(
     """
     reader = find_reader(dataset)
     checked = reader.options(extras, **(options or {}))
-    root, only = Path(root), ""
+    root = Path(root)
     if root.is_file():
-        root, only = root.parent, root.name
+        root, checked = root.parent, replace(checked, only=root.name)
     if not root.is_dir():
         raise PlanError(f"{root}: found no folder, expected the raw files of {reader.dataset.title}")
-    sources = [
-        source for source in reader.scan(root, checked) if not only or only in (source.path, *source.members)
-    ]
+    sources = checked.wanted(reader.scan(root, checked))
     if not sources:
         home = reader.dataset.homepage
         raise PlanError(
