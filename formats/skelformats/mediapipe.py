@@ -75,7 +75,7 @@ def scan(root: Path, options: ReadOptions) -> list[Source]:
 
 def configure(root: Path, options: ReadOptions) -> Dataset:
     """Describe the files: pixels where the first tells the picture's size or an option does, or metres."""
-    sources = scan(root, options)
+    sources = options.wanted(scan(root, options))
     newest = max((int((root / source.path).stat().st_mtime_ns) for source in sources), default=0)
     first = _first(root, tuple(source.path for source in sources), newest)
     rate = float(options.values["frame_rate"]) or (first.frame_rate if first else None)

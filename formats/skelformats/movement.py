@@ -83,7 +83,7 @@ def configure(root: Path, options: ReadOptions) -> Dataset:
             "found no --skeleton, expected the joint layout of the keypoints: skelconv skeletons lists them, "
             "and a TOML file of your own is one too"
         )
-    sources = scan(root, options)
+    sources = options.wanted(scan(root, options))
     newest = max((int((root / source.path).stat().st_mtime_ns) for source in sources), default=0)
     axes, confidence, rate = _first(root, tuple(source.path for source in sources), newest)
     return Description(

@@ -6,7 +6,7 @@ Readers are found through the entry-point group ``skelconv.readers``, so other p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -244,10 +244,18 @@ class Refused:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What the user asked of a reader: optional arrays, and values of the reader's own options."""
+    """What the user asked of a reader: optional arrays, values of the reader's own options, and one file.
+
+    ``only`` is the one file of the raw folder that is to be read, by its path in it; empty for all.
+    """
 
     extras: frozenset[str] = frozenset()
     values: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    only: str = ""
+
+    def wanted(self, sources: Iterable[Source]) -> list[Source]:
+        """Return the sources that are to be read."""
+        return [s for s in sources if not self.only or self.only in (s.path, *s.members)]
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def configure(root: Path, options: ReadOptions) -> Dataset:
     if export := find_export(root):
         refuse_options(root, options, TABLE.dataset.options)
         return export.dataset
-    sources = scan(root, options)
+    sources = options.wanted(scan(root, options))
     newest = max((int((root / source.path).stat().st_mtime_ns) for source in sources), default=0)
     return _configure(
         root, tuple(source.path for source in sources), tuple(sorted(options.values.items())), newest

@@ -40,15 +40,11 @@ class Found:
     not_taken: tuple[NotTaken, ...] = ()
 
 
-def discover(reader: Reader, root: Path, options: ReadOptions, only: str = "") -> Found:
+def discover(reader: Reader, root: Path, options: ReadOptions) -> Found:
     """Look for the sources of a dataset by name, and for what looks like one and is not taken.
 
-    Files are opened only where a recording is there twice: it is read once where the bytes are equal.
-
-    Parameters
-    ----------
-    only
-        Name of a file that the sources must belong to; then nothing is said of others.
+    Files are opened only where a recording is there twice: it is read once where the bytes are equal. Where one
+    file is asked for (`ReadOptions.only`), nothing is said of others.
 
     Raises
     ------
@@ -57,8 +53,8 @@ def discover(reader: Reader, root: Path, options: ReadOptions, only: str = "") -
         would have one path.
     """
     scanned = reader.scan(root, options)
-    if only:
-        return Found(tuple(source for source in scanned if only in _files(source)))
+    if options.only:
+        return Found(tuple(options.wanted(scanned)))
     catalogue = catalogue_of(root)
     neighbours = catalogue.neighbours if catalogue else frozenset[str]()
     sources = [source for source in scanned if not neighbours.issuperset(_files(source))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -163,12 +163,12 @@ def make_plan(
     """
     reader = find_reader(dataset)
     checked = reader.options(extras, **(options or {}))
-    root, only = root if isinstance(root, Path) else Path(root), ""
+    root = root if isinstance(root, Path) else Path(root)
     if catalogue_of(root) is None and root.is_file():
-        root, only = root.parent, root.name
+        root, checked = root.parent, replace(checked, only=root.name)
     if not root.is_dir():
         raise PlanError(f"{root}: found no folder, expected the raw files of {reader.dataset.title}")
-    found = discover(reader, root, checked, only)
+    found = discover(reader, root, checked)
     sources = found.sources
     if not sources:
         home = reader.dataset.homepage

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from skelconv.synth import SYNTHESIZERS
 from skelformats.reader import reader_names
 from tests.attack.registry import Outcome, attack
 from tests.fuzzing import fuzz
@@ -20,7 +21,8 @@ def mutated_raw_files(folder: Path, scale: float, seed: int) -> Outcome:
     """
     each = max(1, round(MUTATIONS * scale))
     tries = held = 0
-    for name in reader_names():
+    # tables and movement's files are people's own: their tests damage copies themselves
+    for name in (name for name in reader_names() if name in SYNTHESIZERS):
         numbers, problem = fuzz(name, each, folder)
         tried = int(numbers["read"] + numbers["refused"])
         tries += tried + bool(problem)

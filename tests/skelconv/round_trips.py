@@ -49,7 +49,7 @@ def check_equal(one: Store, other: Store, without: Set[str] = frozenset()) -> No
         )
         assert same, name
         assert one.metadata(name)["attributes"] == other.metadata(name)["attributes"], name
-    told = {"provenance": True, "axes": {"order", "sign", "scale"}, "dataset": {"name"}, "extras": True}
+    told: Any = {"provenance": True, "axes": {"order", "sign", "scale"}, "dataset": {"name"}, "extras": True}
     said, repeated = (store.info.model_dump(exclude=told) for store in (one, other))
     assert said == repeated
 

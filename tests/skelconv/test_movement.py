@@ -28,6 +28,9 @@ from tests.skelconv.side_store import side_store
 COCO = load_skeleton("coco17").names
 
 
+pytest.importorskip("h5netcdf", reason="the extra netcdf is not installed")
+
+
 def poses(frames: int = 4, axes: int = 2, **attributes: Any) -> xr.Dataset:
     """Poses as movement's ``from_numpy`` makes them (movement 0.15): two individuals, frames by number."""
     rng = np.random.default_rng(axes)

@@ -89,7 +89,7 @@ def test_an_unknown_form_is_answered_with_those_that_there_are(
     store_of(tmp_path / "s.zarr", [recording(body(range(9)))])
     code, _, err = call(capsys, "export", tmp_path / "s.zarr", tmp_path / "o", "--to", "pyskel")
     assert code == 2
-    assert "Did you mean 'pyskl'? Known: bvh, csv, ctrgcn, parquet, pyskl" in err
+    assert "Did you mean 'pyskl'? Known: bvh, csv, ctrgcn, movement, parquet, pyskl" in err
 
 
 NAMES = """
@@ -114,7 +114,7 @@ def test_a_form_of_another_package_is_found_through_its_entry_point(
     code, out, _ = call(capsys, "export", tmp_path / "s.zarr", tmp_path / "names.txt", "--to", "names")
     assert (code, out) == (0, f"{tmp_path / 'names.txt'}: 2 names\n")
     assert (tmp_path / "names.txt").read_text() == "a_b0\nb_b0\n"
-    assert form_names() == ("bvh", "csv", "ctrgcn", "names", "parquet", "pyskl")
+    assert form_names() == ("bvh", "csv", "ctrgcn", "movement", "names", "parquet", "pyskl")
     code, _, err = call(capsys, "export", tmp_path / "s.zarr", tmp_path / "names.txt", "--to", "names")
     assert code == 2
     assert "--overwrite" in err

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from skelconv.ingest.plan import make_plan
 from skelformats.errors import FormatError, SkelconvError
 from skelformats.reader import Clip, find_reader
 from skelformats.skeleton import load_skeleton
@@ -111,6 +112,17 @@ class TestForms:
             f'[columns]\nframe = "t"\njoint = "what"\nx = "u"\ny = "v"\n[joints]\n{joints}\n"a stick" = ""\n'
         )
         assert np.array_equal(only(root, columns=file), poses())
+
+
+def test_one_table_of_a_folder_is_read_by_itself(tmp_path: Path) -> None:
+    long(poses(axes=3, joints=13), TOYOTA.names).to_csv(tmp_path / "a.csv", index=False)
+    long(poses(), COCO.names, label="walk", split="train").to_csv(tmp_path / "b.csv", index=False)
+    plan = make_plan("table", tmp_path / "b.csv", "test", options={"skeleton": "coco17"})
+    assert [source.path for source in plan.sources] == ["b.csv"]
+    assert (plan.dataset_info.classes, len(plan.dataset_info.axes)) == (("walk",), 2)
+    (clip,) = plan.reader.read(plan.root, plan.sources[0], plan.options)
+    assert isinstance(clip, Clip)
+    assert clip.splits == {"own": "train"}
 
 
 class TestTable:
