@@ -43,8 +43,8 @@ class Found:
 def discover(reader: Reader, root: Path, options: ReadOptions) -> Found:
     """Look for the sources of a dataset by name, and for what looks like one and is not taken.
 
-    Files are opened only where a recording is there twice: it is read once where the bytes are equal. Where one
-    file is asked for (`ReadOptions.only`), nothing is said of others.
+    Files are opened only where a recording is there twice: it is read once where the bytes are equal. Where
+    one file is asked for (`ReadOptions.only`), nothing is said of others.
 
     Raises
     ------
