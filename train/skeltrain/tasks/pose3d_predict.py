@@ -44,7 +44,7 @@ NETWORK_AXES = AxisMap((0, 1, 2), (-1, -1, 1))
 Array = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lifted:
     """A track in 3D: its frames' numbers (T,), poses (T, J, 3) and confidences (T, J) of the 2D joints."""
 
@@ -230,7 +230,7 @@ def lift_track(store: Store, body: Sequence, lifter: Lifter, height: float | Non
     return Lifted(track.frame, pose, track.points[..., 2])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ScaledTrack:
     """A track as a network is given it.
 
