@@ -37,7 +37,7 @@ from skeltrain.data.encode import S2IEncoder
 Work = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Data:
     """A ragged batch: (R, 25, 3) rows, the same with joints in column order, and (N + 1,) offsets."""
 

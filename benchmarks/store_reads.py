@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=4000, help="sequences of 30 to 300 frames [4000]")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds, best counts [5]")
     parser.add_argument(
-        "--reads", type=int, default=2000, help="reads a round; the zarr API does a tenth [2000]"
+        "--reads", type=int, default=2000, help="reads a round; readers of zarr do a tenth [2000]"
     )
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

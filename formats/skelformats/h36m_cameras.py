@@ -58,7 +58,7 @@ _W0_LENGTH, _MAX_METADATA = 300, 500_000
 _LENS_START, _PER_SUBJECT, _PER_LENS = 264, 6, 9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Camera:
     """One camera as it stood for one subject.
 

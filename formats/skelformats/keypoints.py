@@ -39,7 +39,7 @@ _LARGEST_PIXEL = 1e7
 _NUMBER = re.compile(r"(\d{1,9})$")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Detection:
     """One person in one frame.
 

@@ -69,7 +69,7 @@ _DAMAGED = "The file is damaged; fetch it again"
 _CUT_OFF = "The file is cut off; fetch it again"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bodies:
     """Everything in one file: R rows, one a body and frame, in file order.
 

@@ -200,7 +200,7 @@ def configure(phase: Phase, root: Path, options: ReadOptions) -> Dataset:
     return replace(dataset, protocols=protocols)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Bodies:
     """Both bodies through a video: (F, 2, 25, 3) positions, (F, 2) whether they are there."""
 

@@ -183,7 +183,7 @@ class Source:
     recording: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Track:
     """One body through one recording, only the frames in which it was observed.
 
@@ -211,7 +211,7 @@ class Track:
     columns: Mapping[str, Value | NDArray[Any]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clip:
     """One recording as parsed: its name, its length in frames, its tracks and its row of the table.
 

@@ -41,7 +41,7 @@ _SHAPE_COLUMNS = 300
 _FRAMES_AT_ONCE = 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BodyModel:
     """One body model of the family.
 
@@ -88,7 +88,7 @@ class BodyModel:
         return len(self.parents)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Motion:
     """What a body does over T frames.
 

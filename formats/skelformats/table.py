@@ -33,7 +33,7 @@ SOLE = "0"
 """Body of a recording that names none."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Table:
     """A file's rows, and what its columns are."""
 

@@ -42,7 +42,7 @@ _INFINITY, _INF, _NAN = (np.uint64(int.from_bytes(word, "little")) for word in (
 _SHOWN = 40
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Text:
     """A text file's bytes.
 

@@ -24,7 +24,7 @@ _PLACEHOLDER = -1.0
 """Both pixels of a joint that was not found."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Poses:
     """The R people found in a file's frames, those without any joint left out.
 

@@ -46,7 +46,7 @@ class CleaningError(SkelconvError, ValueError):
         return f"{self.recording}: {self.reason}. Leave the recording out, or clean it with another chain"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Body:
     """One body on its way through a chain.
 
@@ -84,7 +84,7 @@ class Body:
         return int(self.place[-1])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidates:
     """The bodies of a recording that may become actors, along one time axis.
 
@@ -98,7 +98,7 @@ class Candidates:
     body_count: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Actors:
     """The persons a chain gives out, along one time axis.
 

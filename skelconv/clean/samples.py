@@ -42,7 +42,7 @@ ALL_PERSONS = -1
 _SEQUENCE_COLUMNS = ("start", "length")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rows:
     """The poses of one sample.
 
@@ -65,7 +65,7 @@ class Rows:
         return len(self.position)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Samples:
     """N samples of one layout, packed.
 

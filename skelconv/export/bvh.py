@@ -43,7 +43,7 @@ _ROOT_CHANNELS = "CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Y
 _CHANNELS = "CHANNELS 3 Zrotation Xrotation Yrotation"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Node:
     """One joint of the file.
 

@@ -128,7 +128,7 @@ def _zeros(frames: int, *tail: int) -> dict[str, Array]:
     return {side: np.zeros((frames, *tail)) for side in SIDES}
 
 
-@dataclass
+@dataclass(eq=False)
 class Controls:
     """What one person does over T frames; actions write into these arrays.
 
@@ -203,7 +203,7 @@ class Controls:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Motion:
     """Joint positions of one person: by name, each (T, 3) float64 metres in the scene's axes."""
 

@@ -51,7 +51,7 @@ _TORSO_RADIUS, _BODY_RADIUS = 0.13, 0.17
 """Metres: how far a trunk hides what is behind it, on oneself and on others."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Camera:
     """A place to look from: the world point of the sensor, and the rotation from world to camera axes."""
 

@@ -36,7 +36,7 @@ FIRST_ID = 2**56
 ABSENT = -1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Figure:
     """Somebody, or something, that the tracker follows through the F frames of a recording.
 

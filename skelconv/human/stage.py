@@ -15,7 +15,7 @@ from skelconv.human.body import SIDES, Body, Controls
 from skelconv.human.kinematics import Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clock:
     """When an action happens, and how it is done.
 

@@ -31,7 +31,7 @@ class ActionInterval:
     stop: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Play:
     """What happens in a video: everybody's motion, and the intervals of its actions.
 

@@ -51,7 +51,7 @@ class Probe(_Part):
     encoders: dict[str, Encoder]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """A run: its name, its metrics (a row each time something was logged), and its probe if it had one."""
 

@@ -65,7 +65,7 @@ def to_dataset(sequence: Sequence, frame_rate: float | None = None) -> xr.Datase
     }
     used = {dim for name in arrays for dim in labels.dims[name]}
     coords: dict[str, Any] = {dim: list(names) for dim, names in labels.coords.items() if dim in used}
-    coords["time"] = ("time", frames / rate, {"units": "s", "long_name": "from the recording's first frame"})
+    coords["time"] = ("time", frames / rate, {"units": "s", "long_name": "time in the recording"})
     coords["frame"] = ("time", frames, {"long_name": "number of the frame in its recording"})
     row = sequence.row
     coords |= {"sequence": sequence.name, "recording": str(row["recording"]), "body": sequence.body}

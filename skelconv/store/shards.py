@@ -30,7 +30,7 @@ OPEN_FILES = 64
 _REMEDY = "Run `skelconv verify`, then fetch or ingest the store again"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ShardFile:
     """A mapped chunk or shard file: its bytes, and (chunks, 2) uint64 offset and size of each chunk.
 

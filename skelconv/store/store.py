@@ -169,7 +169,7 @@ class Store:
         """Number of frames of all sequences: the length of the dimension ``frame``."""
         return int(self._metadata[schema.POSITION]["shape"][0])
 
-    @property
+    @cached_property
     def arrays(self) -> tuple[str, ...]:
         """Names of the arrays along ``frame``: position, frame_index, and those that this store has."""
         return tuple(name for name in self._metadata if self._leading(name) == "frame")
@@ -188,7 +188,7 @@ class Store:
         """Names of all arrays of the store, sorted."""
         return tuple(sorted(self._metadata))
 
-    @property
+    @cached_property
     def array_columns(self) -> tuple[str, ...]:
         """Names of the columns that hold a small array in each row, such as ``betas``; see `array`."""
         return tuple(
@@ -271,8 +271,7 @@ class Store:
         return stored_sequence(self, self.number(key))
 
     def numbers(self, key: Many) -> NDArray[np.intp]:
-        """Return the numbers of several sequences: of a slice, numbers, ids, or a mask of one bool a
-        sequence.
+        """Return the numbers of several sequences, named by a slice, numbers, ids, or a mask of bools.
 
         A mask with the ids as its index, as ``to_frame().length > 60`` gives, goes by id in whatever order it
         stands; the index of a frame, or a frame, are ids.
@@ -289,8 +288,7 @@ class Store:
         return numbers_of(key, len(self), self.number, str(self.path))
 
     def number(self, key: int | str) -> int:
-        """Return the number of a sequence, counted from 0, by its number (from the end if negative) or its
-        id.
+        """Return the number, counted from 0, of a sequence by its id or its number; negative ones count back.
 
         Raises what `sequence` raises.
         """

@@ -46,7 +46,7 @@ class Settings:
                 raise SynthError(f"found {name} {getattr(self, name)}, expected a number of at least 0")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrueTrack:
     """What one body's rows in a generated file say: the same values, bit for bit, that a reader must find.
 

@@ -46,7 +46,7 @@ _FILM = 40
 """First word of the random streams (see `skelconv.human.performance`)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Filmed:
     """One person of a video, in the T frames in which the detector finds him or her.
 
@@ -71,7 +71,7 @@ class Video:
     people: tuple[Filmed, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ScoredTrack(TrueTrack):
     """The truth of a 2D track: positions (T, J, 2) in pixels; ``state`` 2 where a joint was found.
 

@@ -87,7 +87,7 @@ def check_content(
             advance(len(rows), int(rows["length"].sum()) * frame_bytes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Block:
     """Sequences that follow one another: their rows of the table, and their (F, ...) values by array."""
 

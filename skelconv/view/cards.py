@@ -23,7 +23,7 @@ _REACH = 1.05
 """Metres from the middle of a body to the edge of its drawing, at least."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Card:
     """A pose, its picture where there is one, and what is said of it.
 

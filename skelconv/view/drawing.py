@@ -52,7 +52,7 @@ class Limb:
     side: Side
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """One recording as it is drawn: three axes, +y up, whatever the store's axes are.
 

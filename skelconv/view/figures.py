@@ -60,7 +60,7 @@ class FigureError(SkelconvError, ValueError):
     """A camera or a pose that no picture can be made of."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PinholeCamera:
     """A camera without distortion.
 
@@ -132,7 +132,7 @@ class PinholeCamera:
         return np.stack(flat, axis=-1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Figures:
     """A picture and what is where in it.
 

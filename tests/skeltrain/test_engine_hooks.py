@@ -30,7 +30,7 @@ from skeltrain.tasks.registry import Context
 WORLD = World(torch.device("cpu"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Number:
     """A batch of one number, of kind a or b."""
 

@@ -42,7 +42,7 @@ ASK_EVERY = 8
 """Optimiser steps after which several processes agree whether one of them was told to stop."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """What an evaluation found.
 

@@ -29,7 +29,7 @@ ORDER = ("joint", "bone", "motion", "bone_motion")
 """The streams to which `PUBLISHED` belongs."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Predictions:
     """What a run answered for G recordings of a test part.
 

@@ -37,7 +37,7 @@ class GalleryError(SkelconvError):
     """Embeddings that cannot be searched, or a pose that cannot be looked for."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gallery:
     """N embeddings and what is known of each.
 
@@ -118,7 +118,7 @@ class ImageQuery(NamedTuple):
     box: tuple[float, float, float, float] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Found:
     """What is nearest to a query.
 

@@ -70,7 +70,7 @@ class ActionAugment(Section):
         return self
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ActionBatch:
     """Clips and their classes.
 

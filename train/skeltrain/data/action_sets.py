@@ -36,7 +36,7 @@ SIZE = ("width", "height")
 """Columns of the size of a recording's picture, -1 where the source does not tell."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ActionSet:
     """Recordings of a store.
 

@@ -23,7 +23,7 @@ from skeltrain.data.augment_kernel import augment_rows
 from skeltrain.sections import Augment
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Draw:
     """The transformation of each of N samples.
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from skeltrain.sections import Augment
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageDraw:
     """The transformation of each of N images.
 

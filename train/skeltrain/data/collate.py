@@ -15,7 +15,7 @@ from skeltrain.data.samples import SampleSet
 from skeltrain.sections import Augment
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageBatch:
     """S2I images and their labels.
 
@@ -72,7 +72,7 @@ class ImageCollator:
         return augment_images(image, drawn, self._std, noise)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ClipBatch:
     """Windows of poses of one length.
 

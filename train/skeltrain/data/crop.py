@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from skeltrain.data.frames import Frames, Ragged
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stretches:
     """The stretches of rows that are each cut as one: S of them, of N samples.
 
@@ -63,7 +63,7 @@ class Stretches:
         return Cut(self.start[stretch] + skipped, kept, owner, len(index))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Crop:
     """What is left of each of N samples.
 
@@ -90,7 +90,7 @@ def draw_crop(samples: int, between: tuple[float, float], generator: torch.Gener
     return Crop(low + (high - low) * share, place)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cut:
     """The rows that are left.
 

@@ -38,7 +38,7 @@ def compute_features(
     return torch.cat(found)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FeatureBatch:
     """Features (N, D) float32 and labels (N,) int64 of samples; ``index`` and ``micro`` as `ImageBatch` has
     them.

@@ -39,7 +39,7 @@ class MeshAugment:
     crop: tuple[float, float] = (1.0, 1.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MeshBatch:
     """Clips with their bodies.
 

@@ -45,7 +45,7 @@ AMASS_TO_NETWORK = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]]
 _FRAMES_AT_ONCE = 4096
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MeshSet:
     """2D poses and bodies of a store, and the clips that are cut of them.
 
@@ -148,7 +148,7 @@ def open_mesh(store: Store, rules: MeshRules, body: BodyJoints, device: torch.de
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Rows:
     """The rows (F,) of a store that are read."""
 

@@ -51,7 +51,7 @@ class MotionAugment(Section):
     crop: tuple[float, float] = CROP
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MotionBatch:
     """Clips of one kind.
 

@@ -39,7 +39,7 @@ _JOINTS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NoiseParameters:
     """How a detector errs, and scores itself. Lengths are in the unit of the positions, [-1, 1].
 

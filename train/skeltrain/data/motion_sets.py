@@ -72,7 +72,7 @@ class Clips(Section):
     root: Literal["any", "first", "all"] = "any"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MotionSet:
     """Poses of one or more stores of a kind, and the clips that are cut of them.
 

@@ -16,7 +16,7 @@ from skeltrain.data.pose_pairs import Pairs
 from skeltrain.data.sampler import MicroBatch, Purpose
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AlignBatch:
     """Frames in up to three modalities; row i of all is one frame.
 

@@ -13,7 +13,7 @@ from skeltrain.data.loader import DataError
 from skeltrain.data.sampler import MicroBatch, Purpose, random_seed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PairSampler:
     """Deals out steps of different classes with ``each`` samples of every one (MotionBERT, section A.1).
 

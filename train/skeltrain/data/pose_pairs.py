@@ -48,7 +48,7 @@ _CHECKED = 1000
 """Poses that are looked at for it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pairs:
     """N frames of one store.
 
@@ -106,7 +106,7 @@ class Pairs:
         return self.every2d[torch.from_numpy(rows).to(self.every2d.device)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Rows:
     """What is read of a store, before anything is left out."""
 

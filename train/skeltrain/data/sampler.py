@@ -35,7 +35,7 @@ def random_seed(seed: int, epoch: int, step: int, purpose: Purpose, stream: int 
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MicroBatch:
     """Which samples one process works on at once, and their place among those of the whole step.
 
@@ -80,7 +80,7 @@ class MicroBatch:
         return made
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EpochSampler:
     """Deals samples out to steps, processes and accumulated parts.
 

@@ -24,7 +24,7 @@ from skeltrain.data.loader import DataError
 from skeltrain.sections import StoreData
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SampleSet:
     """N samples of one store on a device, and what to remember of where they come from.
 

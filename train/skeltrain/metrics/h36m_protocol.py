@@ -24,7 +24,7 @@ BLOCKED = frozenset({"s_09_act_05_subact_02", "s_09_act_10_subact_02", "s_09_act
 _CAMERA_SUFFIX = len("_ca_01")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ProtocolResult:
     """Errors of an evaluation.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from skeltrain.metrics.pose import JOINTS_14, mpjpe, p_mpjpe, root_relative
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MeshErrors:
     """Errors (N,) float64 of bodies, mm.
 

@@ -147,7 +147,7 @@ def errors_of_found(indices: Tensor, query: Tensor, gallery: Tensor, error: Pose
     return torch.stack(found, dim=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Embedded:
     """Frames with their embeddings, poses and places in time.
 

@@ -59,7 +59,7 @@ class Diffusion:
     min_snr: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DiffMAEOutput:
     """What one forward pass of `DiffusionMAE` gives, for N images of L patches of which M are masked.
 

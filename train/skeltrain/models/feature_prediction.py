@@ -38,7 +38,7 @@ MOMENTUM = 0.996
 CENTRE_MOMENTUM = 0.9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FeatureOutput:
     """What one forward pass of `FeaturePredictor` gives, for N images of L patches of which M are masked.
 

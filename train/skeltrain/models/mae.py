@@ -26,7 +26,7 @@ from skeltrain.models.presets import Sizes, preset_options
 from skeltrain.models.registry import Family
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MAEOutput:
     """What one forward pass of `MaskedAutoencoder` gives, for N images of L patches of which K are visible.
 

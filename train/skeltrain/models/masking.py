@@ -193,7 +193,7 @@ def masked_count(patches: int, ratio: float) -> int:
     return count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mask:
     """A mask for each of N samples of L patches, of which K stay visible.
 

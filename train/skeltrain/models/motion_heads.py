@@ -157,7 +157,7 @@ class ActionNet(nn.Module):
         return self.head(feature.view(*x_NMTJ3.shape[:-1], self.backbone.dim_rep))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MeshPrediction:
     """Bodies of N clips of T frames.
 

@@ -69,7 +69,7 @@ FRESH_RECOVERY = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MotionBERTFile:
     """What a checkpoint holds.
 

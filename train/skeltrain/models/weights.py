@@ -136,7 +136,7 @@ def load_encoder(encoder: VisionTransformer, source: str | Path) -> WeightReport
     return _load(named, read_weights(source), ("encoder",))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Weights:
     """Tensors of a source under our names; ``keys`` gives the source's name of each, ``other`` the rest.
 

@@ -27,7 +27,7 @@ WORST = 40
 NEEDED = ("recording", "label", "score")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Predictions:
     """What a run predicts for test recordings.
 

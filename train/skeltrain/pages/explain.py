@@ -40,7 +40,7 @@ from skeltrain.tasks.registry import Log, Trained
 METHOD = "rollout"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Explained:
     """Where a model looks in one sample.
 

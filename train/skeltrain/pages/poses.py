@@ -34,7 +34,7 @@ GAP = 0.35
 """Metres between skeletons that stand side by side."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tracks:
     """Whose pose each row of a sample is, and when.
 

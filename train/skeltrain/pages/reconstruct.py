@@ -43,7 +43,7 @@ Reconstructing = MaskedAutoencoder | DiffusionMAE
 """Models that predict pixels."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reconstruction:
     """What became of one sample.
 

@@ -69,7 +69,7 @@ class Encoder(Section):
     random: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recordings:
     """The test part: samples, and the recordings whose answers they share.
 
@@ -92,7 +92,7 @@ class Recordings:
         return len(self.name)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Labelled:
     """Labelled images, their split, and how answers are counted.
 

@@ -55,7 +55,7 @@ def infer_bodies(
     return [(rotations.float(), betas.float()) for rotations, betas in found]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Sum:
     """The mean body so far: vertices (V, 3) and joints (17, 3) relative to the first joint, times frames."""
 

@@ -112,7 +112,7 @@ class OneShotRecipe(Recipe):
     optim: Optim = ACTION_OPTIM.model_copy(update={"epochs": 50})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """Recordings by what they are for.
 

@@ -47,7 +47,7 @@ PIXEL = "pixel"
 Array = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lifted:
     """A track in 3D: its frames' numbers (T,), poses (T, J, 3), and of the 2D joints that they were lifted
     from the pixels (T, J, 2) and confidences (T, J).
@@ -239,7 +239,7 @@ def lift_track(store: Store, body: Sequence, lifter: Lifter, height: float | Non
     return Lifted(track.frame, pose, track.pixel, track.points[..., 2])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ScaledTrack:
     """A track as a network is given it.
 

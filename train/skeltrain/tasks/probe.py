@@ -117,7 +117,7 @@ class ProbeInput(Labelled):
     parent: Trained
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EncodedSplits:
     """An encoder, and the features (N, D) of the training and the test samples that it gives."""
 

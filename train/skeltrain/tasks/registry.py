@@ -72,7 +72,7 @@ class Trained:
         return self.checkpoint["metadata"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Features:
     """What a model makes of samples.
 
