@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
+import multiprocessing
 import os
 import pickle
 import shutil
+import signal
 import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
@@ -188,6 +191,23 @@ class TestTheSameBytes:
         assert made.resumed_at > 0
         assert tree(out) == tree(tmp_path / "want.zarr")
 
+    def test_killed_and_run_again_it_leaves_nothing_behind(self, tmp_path: Path) -> None:
+        write_raw(tmp_path / "raw", 40)
+        store_of("ucla", [tmp_path / "raw"], tmp_path / "want.zarr")
+        packed, out = as_tgz(tmp_path / "raw", tmp_path), tmp_path / "out.zarr"
+        context = multiprocessing.get_context("forkserver")
+        process = context.Process(target=_ingest_and_die, args=(packed, out))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert len(list(tmp_path.glob("out.zarr.raw-*"))) == 1
+        made = store_of("ucla", [packed], out)
+        assert made.resumed_at > 0
+        assert tree(out) == tree(tmp_path / "want.zarr")
+        del made
+        gc.collect()
+        assert not list(tmp_path.glob("out.zarr.*"))
+
     def test_an_archive_that_changed_stops_the_resume(self, tmp_path: Path) -> None:
         write_raw(tmp_path / "raw", 40)
         packed, out = as_zip(tmp_path / "raw", tmp_path), tmp_path / "out.zarr"
@@ -201,6 +221,18 @@ class TestTheSameBytes:
         os.utime(packed, ns=(1, 1))
         with pytest.raises(StoreError, match=r"raw\.zip: a.*\.json: found another time of modification"):
             ingest(plan_of("ucla", [packed], out), out)
+
+
+def _ingest_and_die(packed: Path, out: Path) -> None:
+    done = 0
+
+    def die(count: int, size: int) -> None:
+        nonlocal done
+        done += 1
+        if done == 30:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ingest(plan_of("ucla", [packed], out), out, advance=die)
 
 
 class TestTwice:
