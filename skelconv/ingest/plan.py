@@ -15,6 +15,7 @@ from skelconv.store.info import NotTaken
 from skelconv.store.text import printable
 from skelconv.store.writer import WriteOptions
 from skelformats.errors import SkelconvError
+from skelformats.raw_open import open_raw
 from skelformats.raw_root import catalogue_of, shown, stamp
 from skelformats.reader import Dataset, Reader, ReadOptions, Source, find_reader
 
@@ -152,7 +153,9 @@ def make_plan(
     """
     reader = find_reader(dataset)
     checked = reader.options(extras, **(options or {}))
-    root, only = root if isinstance(root, Path) else Path(root), ""
+    root, only = Path(root) if isinstance(root, str) else root, ""
+    if catalogue_of(root) is None:
+        root = open_raw([root])
     if catalogue_of(root) is None and root.is_file():
         root, only = root.parent, root.name
     if not root.is_dir():

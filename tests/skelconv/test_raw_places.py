@@ -154,6 +154,11 @@ class TestTheSameBytes:
         assert verify(tmp_path / "out.zarr", parts).ok
         assert not verify(tmp_path / "out.zarr", parts[:1]).ok
 
+    def test_a_plan_from_python_looks_into_archives_too(self, tmp_path: Path) -> None:
+        write_ntu(tmp_path / "raw")
+        assert len(make_plan("ntu120", as_zip(tmp_path / "raw", tmp_path), "test").sources) == 6
+        assert len(make_plan("ntu120", str(within(tmp_path / "raw", tmp_path)), "test").sources) == 6
+
     def test_a_folder_within_another_one_that_is_named_is_read_once(self, tmp_path: Path) -> None:
         write_ntu(tmp_path / "raw" / "a")
         made = store_of("ntu120", [tmp_path / "raw", tmp_path / "raw" / "a"], tmp_path / "out.zarr")
