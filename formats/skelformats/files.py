@@ -51,14 +51,7 @@ def find_links(root: Path) -> list[tuple[str, bool]]:
     (path relative to ``root``, whether it leads to a folder), sorted by path.
     """
     base = Path(root).resolve()
-    found = []
-    for place, below, files in os.walk(base):
-        below[:] = [name for name in below if not name.startswith(".") and name != _FOREIGN]
-        for name in (*below, *files):
-            path = Path(place, name)
-            if path.is_symlink() and not name.startswith(".") and not path.resolve().is_relative_to(base):
-                found.append((printable(path.relative_to(base).as_posix()), path.is_dir()))
-    return sorted(found)
+    return sorted(_walk_links(base, base, ""))
 
 
 def list_sources(root: Path, suffix: str) -> list[Source]:
@@ -100,6 +93,20 @@ def _walk(base: Path, folder: Path, prefix: str, suffix: str) -> Iterator[tuple[
                 yield printable(prefix + entry.name), entry.stat().st_size
     for entry in below:
         yield from _walk(base, Path(entry.path), f"{prefix}{entry.name}/", suffix)
+
+
+def _walk_links(base: Path, folder: Path, prefix: str) -> Iterator[tuple[str, bool]]:
+    below = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name == _FOREIGN:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                below.append(entry)
+            elif entry.is_symlink() and Path(entry).exists() and not _stays_below(base, entry):
+                yield printable(prefix + entry.name), Path(entry).is_dir()
+    for entry in below:
+        yield from _walk_links(base, Path(entry.path), f"{prefix}{entry.name}/")
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -225,9 +226,16 @@ class Unpacked:
 
     def __init__(self, base: Scratch | Path) -> None:
         self._base = base
-        self._own: Path | None = None
-        self._sizes: dict[str, int] = {}
+        # a dask worker reads in several threads, each of which deletes its own files only
+        self._mine = threading.local()
         self.spooled: dict[str, Place] = {}
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        if not hasattr(self._mine, "sizes"):
+            self._mine.sizes = {}
+        sizes: dict[str, int] = self._mine.sizes
+        return sizes
 
     @property
     def folder(self) -> Path:
@@ -263,7 +271,7 @@ class Unpacked:
             if place.how == "packed" and name not in self.spooled:
                 wanted.setdefault(place.container, {})[place.offset] = name
         needed = sum(places[name].size for names in wanted.values() for name in names.values())
-        if not needed:
+        if not wanted:
             return
         folder = self._folder() / "tar"
         if needed > (free := shutil.disk_usage(self.folder).free):
@@ -290,8 +298,8 @@ class Unpacked:
                 os.utime(self.spooled[name].container, ns=(time, time))
 
     def _folder(self) -> Path:
-        if self._own is None:
-            own = self.folder / str(os.getpid())
+        own = self.folder / f"{os.getpid()}-{threading.get_ident()}"
+        if not own.is_dir():
             try:
                 own.mkdir(exist_ok=True)
             except OSError as error:
@@ -300,8 +308,7 @@ class Unpacked:
                     "unpack archives into, which this process sees. Unpack them, or name an output on a "
                     "disk that all workers share"
                 ) from error
-            self._own = own
-        return self._own
+        return own
 
     def _write(self, name: str, place: Place, target: Path) -> None:
         def write() -> None:
@@ -315,7 +322,10 @@ class Unpacked:
             _with_room(write, self.folder, str(place))
         except ArchiveError as error:
             raise FormatError(
-                name, f"in {error.path} {error.found}", "a raw file as it was packed", action=error.action
+                name,
+                f"in {Path(place.container).name} {error.found}",
+                "a raw file as it was packed",
+                action=error.action,
             ) from error
 
 

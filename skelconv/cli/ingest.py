@@ -114,7 +114,7 @@ def _ingest_command(reader: Reader) -> click.Command:
     return click.Command(
         dataset.name,
         params=[*params, *_INGEST_OPTIONS],
-        callback=lambda **values: _ingest(reader, **values),
+        callback=lambda **values: _saying_what_compiles(reader, **values),
         short_help=dataset.title,
         help=(
             f"Read raw files of {dataset.title} below RAW into the store OUT.\n\n"
@@ -186,6 +186,14 @@ class _Asked:
     quiet: bool
 
 
+def _saying_what_compiles(reader: Reader, quiet: bool, **values: Any) -> int:
+    from skelconv.ingest.warm import MESSAGE
+    from skelformats.kernel import told_of_compiling
+
+    with told_of_compiling(lambda: None if quiet else click.echo(MESSAGE, err=True)):
+        return _ingest(reader, quiet=quiet, **values)
+
+
 def _ingest(
     reader: Reader, raw: tuple[Path, ...], out: Path, extras: tuple[str, ...] = (), **options: Any
 ) -> int:
@@ -195,6 +203,7 @@ def _ingest(
     from skelconv.ingest.ingest import ingest as carry_out
     from skelconv.ingest.part import parse_part, take_part
     from skelconv.ingest.plan import make_plan
+    from skelconv.ingest.warm import compile_beforehand
     from skelformats.raw_open import open_raw
 
     asked = _Asked(**{field.name: options.pop(field.name) for field in fields(_Asked)})
@@ -218,6 +227,8 @@ def _ingest(
         refuse_what_does_not_fit(plan, out, expected)
         return DONE
     refuse_what_does_not_fit(plan, out)
+    if count and asked.scheduler is None:
+        compile_beforehand(plan)
     try:
         with (
             stop_signals(),

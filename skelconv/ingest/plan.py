@@ -17,6 +17,7 @@ from skelconv.store.info import NotTaken
 from skelconv.store.text import printable
 from skelconv.store.writer import WriteOptions
 from skelformats.errors import SkelconvError
+from skelformats.raw_open import open_raw
 from skelformats.raw_root import catalogue_of, shown, stamp
 from skelformats.reader import Dataset, Reader, ReadOptions, Source, find_reader
 
@@ -164,6 +165,8 @@ def make_plan(
     reader = find_reader(dataset)
     checked = reader.options(extras, **(options or {}))
     root = root if isinstance(root, Path) else Path(root)
+    if catalogue_of(root) is None:
+        root = open_raw([root])
     if catalogue_of(root) is None and root.is_file():
         root, checked = root.parent, replace(checked, only=root.name)
     if not root.is_dir():

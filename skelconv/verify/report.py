@@ -71,7 +71,9 @@ class Report:
         return "\n".join([*lines, verdict])
 
 
-def verify(path: str | Path, raw: Path | Sequence[Path] = (), progress: Progress | None = None) -> Report:
+def verify(
+    path: str | Path, raw: Path | Sequence[Path] | None = None, progress: Progress | None = None
+) -> Report:
     """Check a sequence store: its structure, every byte of every chunk, its table, its values.
 
     Checked are the digest of the metadata, where there is one, and the layout; the crc32c of every chunk and
@@ -97,7 +99,7 @@ def verify(path: str | Path, raw: Path | Sequence[Path] = (), progress: Progress
     PlanError, UnknownNameError
         ``raw`` holds no source of the dataset, or the dataset's reader is not installed.
     """
-    show, places = progress or no_progress, [raw] if isinstance(raw, Path) else list(raw)
+    show, places = progress or no_progress, [raw] if isinstance(raw, Path) else list(raw or ())
     location = locate(path)
     metadata = read_metadata(location)
     store = open_store(path)

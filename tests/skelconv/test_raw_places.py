@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
+import multiprocessing
 import os
 import pickle
 import shutil
+import signal
 import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
@@ -151,6 +154,11 @@ class TestTheSameBytes:
         assert verify(tmp_path / "out.zarr", parts).ok
         assert not verify(tmp_path / "out.zarr", parts[:1]).ok
 
+    def test_a_plan_from_python_looks_into_archives_too(self, tmp_path: Path) -> None:
+        write_ntu(tmp_path / "raw")
+        assert len(make_plan("ntu120", as_zip(tmp_path / "raw", tmp_path), "test").sources) == 6
+        assert len(make_plan("ntu120", str(within(tmp_path / "raw", tmp_path)), "test").sources) == 6
+
     def test_a_folder_within_another_one_that_is_named_is_read_once(self, tmp_path: Path) -> None:
         write_ntu(tmp_path / "raw" / "a")
         made = store_of("ntu120", [tmp_path / "raw", tmp_path / "raw" / "a"], tmp_path / "out.zarr")
@@ -188,6 +196,23 @@ class TestTheSameBytes:
         assert made.resumed_at > 0
         assert tree(out) == tree(tmp_path / "want.zarr")
 
+    def test_killed_and_run_again_it_leaves_nothing_behind(self, tmp_path: Path) -> None:
+        write_raw(tmp_path / "raw", 40)
+        store_of("ucla", [tmp_path / "raw"], tmp_path / "want.zarr")
+        packed, out = as_tgz(tmp_path / "raw", tmp_path), tmp_path / "out.zarr"
+        context = multiprocessing.get_context("forkserver")
+        process = context.Process(target=_ingest_and_die, args=(packed, out))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert len(list(tmp_path.glob("out.zarr.raw-*"))) == 1
+        made = store_of("ucla", [packed], out)
+        assert made.resumed_at > 0
+        assert tree(out) == tree(tmp_path / "want.zarr")
+        del made
+        gc.collect()
+        assert not list(tmp_path.glob("out.zarr.*"))
+
     def test_an_archive_that_changed_stops_the_resume(self, tmp_path: Path) -> None:
         write_raw(tmp_path / "raw", 40)
         packed, out = as_zip(tmp_path / "raw", tmp_path), tmp_path / "out.zarr"
@@ -201,6 +226,18 @@ class TestTheSameBytes:
         os.utime(packed, ns=(1, 1))
         with pytest.raises(StoreError, match=r"raw\.zip: a.*\.json: found another time of modification"):
             ingest(plan_of("ucla", [packed], out), out)
+
+
+def _ingest_and_die(packed: Path, out: Path) -> None:
+    done = 0
+
+    def die(count: int, size: int) -> None:
+        nonlocal done
+        done += 1
+        if done == 30:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ingest(plan_of("ucla", [packed], out), out, advance=die)
 
 
 class TestTwice:
