@@ -1,6 +1,6 @@
 """Where the time of an ingest goes, and what that lets further cores give, on generated NTU recordings.
 
-    .venv/bin/python benchmarks/ingest_scaling.py --recordings 600 --copies 8
+    .venv/bin/python benchmarks/ingest_scaling.py --recordings 500 --copies 24
 
 Three things, in one run:
 
@@ -21,6 +21,7 @@ import argparse
 import filecmp
 import os
 import pickle
+import re
 import tempfile
 import time
 from collections import defaultdict
@@ -115,8 +116,9 @@ def linked(raw: Path, recordings: int, copies: int) -> None:
     """Generate recordings, and link each under further names."""
     synthesize("ntu120", raw, recordings)
     for file in sorted(raw.rglob("*.skeleton")):
+        start, replication, end = re.fullmatch(r"(.*R)(\d{3})(A.*)", file.name).groups()  # type: ignore[union-attr]
         for copy in range(1, copies):
-            os.link(file, file.with_name(file.name.replace("R0", f"R{copy}")))
+            os.link(file, file.with_name(f"{start}{int(replication) + 10 * copy:03d}{end}"))
 
 
 def same(left: Path, right: Path) -> bool:
@@ -213,8 +215,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--recordings", type=int, default=600)
-    parser.add_argument("--copies", type=int, default=8, help="names under which each recording stands")
+    parser.add_argument("--recordings", type=int, default=500)
+    parser.add_argument("--copies", type=int, default=24, help="names under which each recording stands")
     parser.add_argument("--rounds", type=int, default=3, help="real runs of each kind; 0 for none")
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     options = parser.parse_args()

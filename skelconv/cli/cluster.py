@@ -31,7 +31,12 @@ def cluster() -> None:
 
 @cluster.group(cls=NaturalOrderGroup, short_help="Scripts for Slurm.")
 def slurm() -> None:
-    """Write scripts for Slurm."""
+    """Write scripts for Slurm.
+
+    \b
+    Example:
+        skelconv cluster slurm ingest ntu120 raw/ out.zarr --parts 8 --time 4:00:00
+    """
 
 
 @slurm.command(

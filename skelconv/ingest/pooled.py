@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from skelconv.ingest.worker import Piece, encode_shard
-from skelconv.store.frames import Frames, SpooledFrames
+from skelconv.store.frames import Frames, Spool, SpooledFrames
 from skelconv.store.prepare import Preparation
 from skelconv.store.publish import delete, sync
 
@@ -70,6 +70,7 @@ class PooledShards(Generic[Noted]):
         self._encoding: deque[tuple[int, Future[dict[str, str]], Noted | None]] = deque()
         # the last shard that needs each spool file, in the order of the files
         self._needed: dict[Path, int] = {}
+        self._newest: tuple[Spool, int] | None = None
         self._made: set[Path] = set()
         self._placing = False
 
@@ -83,7 +84,9 @@ class PooledShards(Generic[Noted]):
             self._pieces[-1] = Piece(before.spool, before.start, last)
         else:
             self._pieces.append(Piece(frames.spool, first, last))
-        self._needed[frames.spool.path] = shard
+        if self._newest is None or self._newest[0] is not frames.spool or self._newest[1] != shard:
+            self._newest = (frames.spool, shard)
+            self._needed[frames.spool.path] = shard
         while self._encoding and self._encoding[0][1].done():
             self._place()
 

@@ -1,4 +1,4 @@
-"""The sequence table while it is being written: one list a column."""
+"""The sequence table while it is being written: one list a row."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def table_columns(dataset: Dataset) -> tuple[Column, ...]:
 
 
 class Table:
-    """Rows in the order of appending, kept as columns.
+    """Rows in the order of appending.
 
     A row is a list of values in the order of ``columns``; it is plain data (arrays as nested lists), so the
     journal can hold it.
@@ -33,7 +33,8 @@ class Table:
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self.columns = tuple(columns)
-        self._values: dict[str, list[Any]] = {column.name: [] for column in columns}
+        self._at = {column.name: number for number, column in enumerate(self.columns)}
+        self._rows: list[list[Any]] = []
         self._row_of: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -41,12 +42,13 @@ class Table:
 
     def append(self, row: Sequence[Any]) -> None:
         """Add a row; its id must be new."""
-        for column, value in zip(self.columns, row, strict=True):
-            self._values[column.name].append(value)
         name = str(row[0])
         if name in self._row_of:
             raise ValueError(f"the id {name!r} stands in the table already")
-        self._row_of[name] = len(self._row_of)
+        if len(row) != len(self.columns):
+            raise ValueError(f"found {len(row)} cells in the row {name!r}, expected {len(self.columns)}")
+        self._row_of[name] = len(self._rows)
+        self._rows.append(list(row))
 
     def find(self, name: str) -> int | None:
         """Row number of the sequence called ``name``, or None."""
@@ -54,22 +56,27 @@ class Table:
 
     def value(self, row: int, column: str) -> Any:
         """One cell."""
-        return self._values[column][row]
+        return self._rows[row][self._at[column]]
+
+    def set(self, row: int, column: str, value: Any) -> None:
+        """Change one cell."""
+        self._rows[row][self._at[column]] = value
 
     def column(self, name: str) -> list[Any]:
         """All values of one column."""
-        return self._values[name]
+        at = self._at[name]
+        return [row[at] for row in self._rows]
 
     def rows(self, start: int) -> list[list[Any]]:
         """Rows from ``start`` on, as plain lists."""
-        return [list(row) for row in zip(*(values[start:] for values in self._values.values()), strict=True)]
+        return [list(row) for row in self._rows[start:]]
 
     def leakage(self, protocols: Sequence[str]) -> dict[str, int]:
         """Count, for each protocol, the test sequences whose motion also occurs in its training set."""
-        digests = np.array(self._values["digest"], dtype=str)
+        digests = np.array(self.column("digest"), dtype=str)
         counts = {}
         for protocol in protocols:
-            part = np.array(self._values[split_column(protocol)], dtype=str)
+            part = np.array(self.column(split_column(protocol)), dtype=str)
             leaked = np.isin(digests[part == "test"], digests[part == "train"])
             counts[protocol] = int(leaked.sum())
         return counts

@@ -141,7 +141,6 @@ class StoreWriter:
             InlineShards(path, frame_arrays, on_shard) if shards is None else shards(self.preparation)
         )
         self._filled = 0
-        self._start_column = self.preparation.columns.index(START)
         for row in begun.rows:
             self.table.append(row)
         # ids that may come a second time: their recordings are read again
@@ -189,9 +188,8 @@ class StoreWriter:
             row = self.table.find(name)
             if row is None:
                 start = self.frames
-                cells = list(track.row)
-                cells[self._start_column] = start
-                self.table.append(cells)
+                self.table.append(track.row)
+                self.table.set(len(self.table) - 1, START, start)
             else:
                 start = int(self.table.value(row, START))
             self._place(track.frames, skip=max(0, self.frames - start))
