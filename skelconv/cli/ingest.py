@@ -95,7 +95,7 @@ def _ingest_command(reader: Reader) -> click.Command:
     """Make ``skelconv ingest <dataset>`` with the options that its reader offers."""
     dataset = reader.dataset
     params: list[click.Parameter] = [
-        click.Argument(["raw"], type=PATH, nargs=-1, required=True),
+        click.Argument(["raw"], type=PATH, nargs=-1, metavar="RAW..."),
         click.Argument(["out"], type=PATH),
         *(_reader_option(option) for option in dataset.options),
     ]
@@ -206,6 +206,8 @@ def _ingest(
     from skelconv.ingest.warm import compile_beforehand
     from skelformats.raw_open import open_raw
 
+    if not raw:
+        raise click.UsageError("Missing argument 'OUT': name the raw files, then the store to write.")
     asked = _Asked(**{field.name: options.pop(field.name) for field in fields(_Asked)})
     plan = make_plan(
         reader.name,
