@@ -229,8 +229,8 @@ def _ingest(
         refuse_what_does_not_fit(plan, out, expected)
         return DONE
     refuse_what_does_not_fit(plan, out)
-    if count and asked.scheduler is None:
-        compile_beforehand(plan)
+    if asked.workers and asked.scheduler is None:
+        compile_beforehand(plan)  # otherwise this process reads the first batch, and compiles for all
     try:
         with (
             stop_signals(),
