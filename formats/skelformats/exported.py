@@ -203,7 +203,7 @@ def _sequence_columns(export: Export) -> tuple[Column, ...]:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Frames:
     """The rows of ``frames``, sorted by sequence, frame and joint; where each sequence's begin and end."""
 

@@ -52,7 +52,7 @@ poses.
 _HIPS = [load_skeleton(LAYOUT).index(f"{side}_hip") for side in ("left", "right")]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Pose(Detection):
     """A detection with all that the file says of its landmarks: (33, 8) `values`, and its time in seconds."""
 

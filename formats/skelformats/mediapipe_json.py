@@ -43,7 +43,7 @@ _MOST_PEOPLE = 20
 _POINT = FIELDS[:5]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Pose:
     frame: int
     body: str | None

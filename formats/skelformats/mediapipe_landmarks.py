@@ -18,7 +18,7 @@ OTHER_MODELS = {21: "a hand", 468: "a face", 478: "a face"}
 """MediaPipe's other landmark models, by the number of their landmarks."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Landmarks:
     """What a file holds: N poses, each of one person in one frame.
 

@@ -44,7 +44,7 @@ _NEAR = 0.02
 _NO_COORDINATE = b"This is a netCDF dimension but not a netCDF variable"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Poses:
     """A file: (T, S, K, I) float32 positions, (T, K, I) confidences, (T,) numbers of frames, names."""
 

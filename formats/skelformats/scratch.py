@@ -34,7 +34,7 @@ class Scratch:
     def __init__(self, output: Path | None = None) -> None:
         beside = output is not None and output.parent.is_dir() and os.access(output.parent, os.W_OK)
         self._parent = output.parent if output is not None and beside else Path(tempfile.gettempdir())
-        self._stem = f"{output.name}.raw-" if output is not None and beside else "skelconv.raw-"
+        self._stem = f"{output.name}.raw-" if output is not None and beside else "skelconv-raw-"
         self._folder: Path | None = None
 
     @property

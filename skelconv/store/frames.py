@@ -28,7 +28,7 @@ class Frames(Protocol):
         """Number of frames."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeldFrames:
     """Frames in memory: each array's rows (count, ...), by its name."""
 

@@ -127,7 +127,7 @@ def lock_partial(out: Path, overwrite: bool = False) -> Iterator[Partial]:
 
 @contextmanager
 def lock_folder(folder: Path, name: str) -> Iterator[None]:
-    """Keep other processes out of a folder, which is made where absent; an empty one goes again at the end.
+    """Keep other processes out of a folder, made where absent; what was made for nothing goes at the end.
 
     ``name`` is that of the lock's file, which must be nobody else's: it is written, and removed at the end.
 
@@ -138,14 +138,16 @@ def lock_folder(folder: Path, name: str) -> Iterator[None]:
     NoLocksError
         The file system has no locks.
     """
+    made = [above for above in (folder, *folder.parents) if not above.exists()]
     lock = _lock(folder, name)
     try:
         yield
     finally:
         (folder / name).unlink(missing_ok=True)
         os.close(lock)
-        if folder.is_dir() and not any(folder.iterdir()):
-            _remove_empty(folder)
+        for above in made:
+            if above.is_dir() and not any(above.iterdir()):
+                _remove_empty(above)
 
 
 @contextmanager

@@ -157,7 +157,7 @@ def test_an_output_that_cannot_be_written_is_one_message(
 
 
 def _start(raw: Path, out: Path) -> subprocess.Popen[bytes]:
-    words = ["ingest", "ucla", str(raw), str(out), "-j", "2", "--shard-frames", "1024"]
+    words = ["ingest", "ucla", str(raw), str(out), "-j", "2", "--shard-frames", "256"]
     return subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
 
 

@@ -200,6 +200,6 @@ def test_a_full_disk_is_one_sentence_that_names_the_path(out: Path, monkeypatch:
     def full(path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("skelconv.store.writer.sync", full)
+    monkeypatch.setattr("skelconv.store.placing.sync", full)
     with pytest.raises(StoreError, match=r"out\.zarr\.partial: found no room left on the device.*Make room"):
         make_store(out)

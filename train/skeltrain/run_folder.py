@@ -19,7 +19,7 @@ ABOUT = "about"
 """Key of a job's metadata, and of ``evaluation.json``: what a task says of its evaluations, if anything."""
 
 
-LOCK = "skeltrain.lock"
+LOCK = "skeltrain-lock"
 """File of a run's folder that its training holds locked."""
 
 
