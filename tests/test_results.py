@@ -36,7 +36,9 @@ def test_every_table_of_the_record_stands_in_the_document(
 def test_every_stage_was_recorded_with_the_settings_of_today(
     benchmark: dict[str, Any], record: dict[str, Any]
 ) -> None:
-    assert {"select", "final", "pretrain"} <= set(record) <= {"select", "planned", "final", "pretrain"}
+    needed = {"select", "few", "final", "pretrain"}
+    assert needed <= set(record) <= {*needed, "planned"}
+    assert set(record["few"]["few"]) == set(benchmark["FEW"])
     assert set(record["select"]["candidates"]) == set(benchmark["CANDIDATES"])
     assert record["select"]["holdouts"] == {name: list(own) for name, own in benchmark["HOLDOUTS"].items()}
     for stage in set(record) & set(benchmark["SUMS_TESTED"]):
