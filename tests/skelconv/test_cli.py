@@ -158,7 +158,13 @@ def test_an_output_that_cannot_be_written_is_one_message(
 
 def _start(raw: Path, out: Path) -> subprocess.Popen[bytes]:
     words = ["ingest", "ucla", str(raw), str(out), "-j", "2", "--shard-frames", "256"]
-    return subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    return subprocess.Popen(
+        [*COMMAND, *words],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # a shell's background jobs, which tests may run in, are started with SIGINT ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def _wait_for_journal(out: Path, lines: int) -> None:
