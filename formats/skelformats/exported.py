@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from skelformats import csv_text
 from skelformats.errors import FormatError, SkelconvError
 from skelformats.files import find_files
+from skelformats.parquet_file import read_parquet
 from skelformats.reader import (
     AxisMap,
     Clip,
@@ -268,7 +269,7 @@ class _Frames:
 def _frames_file(export: Export, values: list[str]) -> pd.DataFrame:
     path = export.file(FRAMES)
     if export.suffix == ".parquet":
-        table = _read_parquet(path)
+        table = read_parquet(path)
     else:
         numbers = [_escaped(name) for name in (*values, "frame")]
         how: dict[str, Any] = {"keep_default_na": False, "na_values": {name: [""] for name in numbers}}
@@ -336,7 +337,7 @@ def _read_table(export: Export, name: str, columns: tuple[Column, ...]) -> dict[
     """Return the columns of a table as lists of text, numbers or arrays."""
     path = export.file(name)
     if export.suffix == ".parquet":
-        table = _read_parquet(path)
+        table = read_parquet(path)
     else:
         # as text first, so that text which looks like a number stays what it is
         table = _read_csv(path, dtype=str, keep_default_na=False)
@@ -391,17 +392,6 @@ def _read_csv(path: Path, **how: Any) -> pd.DataFrame:
         raise FormatError(path, f"bytes that are not text in {path.name} ({error})", _EXPECTED) from error
     except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OverflowError) as error:
         raise FormatError(path, f"no table {path.name} ({str(error).strip()})", _EXPECTED) from error
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except ImportError as error:
-        raise FormatError(
-            path, "a Parquet file", "pyarrow to read it with", action="pip install pyarrow"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise FormatError(path, f"a damaged file {path.name} ({error})", "a Parquet table") from error
 
 
 def _escaped(name: str) -> str:

@@ -36,7 +36,11 @@ def find_files(root: Path, suffix: str) -> list[tuple[str, int]]:
         return [(path, place.size) for path, place in places if path.endswith(suffix)]
     base = Path(root).resolve()
     try:
-        return sorted(_walk(base, base, "", suffix))
+        return sorted(
+            (printable(path), entry.stat().st_size)
+            for path, entry in _walk(base)
+            if path.endswith(suffix) and _is_file(entry) and _stays_below(base, entry)
+        )
     except OSError as error:
         raise SkelconvError(
             f"{error.filename}: found a folder that cannot be listed ({error.strerror}), expected raw files"
@@ -51,7 +55,11 @@ def find_links(root: Path) -> list[tuple[str, bool]]:
     (path relative to ``root``, whether it leads to a folder), sorted by path.
     """
     base = Path(root).resolve()
-    return sorted(_walk_links(base, base, ""))
+    return sorted(
+        (printable(path), Path(entry).is_dir())
+        for path, entry in _walk(base)
+        if entry.is_symlink() and Path(entry).exists() and not _stays_below(base, entry)
+    )
 
 
 def list_sources(root: Path, suffix: str) -> list[Source]:
@@ -81,7 +89,8 @@ def group_sources(files: Iterable[tuple[str, int, str, int]]) -> list[Source]:
     return sorted(sources, key=lambda source: source.path)
 
 
-def _walk(base: Path, folder: Path, prefix: str, suffix: str) -> Iterator[tuple[str, int]]:
+def _walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield what is below a folder and is no folder, with its path; what is hidden is passed over."""
     below = []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -89,24 +98,10 @@ def _walk(base: Path, folder: Path, prefix: str, suffix: str) -> Iterator[tuple[
                 continue
             if entry.is_dir(follow_symlinks=False):
                 below.append(entry)
-            elif entry.name.endswith(suffix) and _is_file(entry) and _stays_below(base, entry):
-                yield printable(prefix + entry.name), entry.stat().st_size
+            else:
+                yield prefix + entry.name, entry
     for entry in below:
-        yield from _walk(base, Path(entry.path), f"{prefix}{entry.name}/", suffix)
-
-
-def _walk_links(base: Path, folder: Path, prefix: str) -> Iterator[tuple[str, bool]]:
-    below = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name == _FOREIGN:
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                below.append(entry)
-            elif entry.is_symlink() and Path(entry).exists() and not _stays_below(base, entry):
-                yield printable(prefix + entry.name), Path(entry).is_dir()
-    for entry in below:
-        yield from _walk_links(base, Path(entry.path), f"{prefix}{entry.name}/")
+        yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

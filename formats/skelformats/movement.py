@@ -24,7 +24,7 @@ from skelformats.exported import described_folder, refuse_options
 from skelformats.files import list_sources
 from skelformats.hdf5 import DAMAGED, read_hdf5
 from skelformats.keypoints import recording_name
-from skelformats.own_data import METRES, UPWARDS, Description
+from skelformats.own_data import CITATION, GIVEN_LICENCE, LICENCE, UNIT, UP, Description, unit_of
 from skelformats.reader import Clip, Column, Dataset, Option, Reader, ReadOptions, Source, Track
 from skelformats.skeleton import load_skeleton
 from skelformats.table_columns import match_joints, read_names
@@ -34,7 +34,6 @@ ROW = "skelconv"
 """Attribute in which an export keeps what movement has no place for, as JSON."""
 OBSERVED = "observed"
 """Variable (time, individuals) of an export: whether a body was there, perhaps without any joint."""
-AUTO = "auto"
 
 _MOST_BYTES = 2**33
 _MOST_NAMES = 100_000
@@ -89,7 +88,7 @@ def configure(root: Path, options: ReadOptions) -> Dataset:
     return Description(
         chosen["skeleton"],
         axes,
-        chosen["unit"] if chosen["unit"] != AUTO else ("m" if axes == 3 else "px"),
+        unit_of(chosen["unit"], axes),
         chosen["up"],
         chosen["frame_rate"] or rate,
         columns=(Column("source_software", "string", "software that found the poses, as the file says"),),
@@ -338,7 +337,7 @@ MOVEMENT = Reader(
         name="movement",
         title="poses of movement (netCDF)",
         skeleton="coco17",
-        licence="yours to give, with --licence",
+        licence=GIVEN_LICENCE,
         citation="",
         homepage="https://movement.neuroinformatics.dev",
         frame_rate=None,
@@ -350,25 +349,13 @@ MOVEMENT = Reader(
             Option(
                 "skeleton", str, "", "Joint layout of the keypoints: its name, or a TOML file of your own."
             ),
-            Option(
-                "unit",
-                str,
-                AUTO,
-                "Unit of the positions; auto: m with three axes, px with two.",
-                (AUTO, *METRES, "px", "1"),
-            ),
-            Option(
-                "up",
-                str,
-                "y",
-                "The axis that points up, with three axes; -y in the axes of cameras.",
-                tuple(UPWARDS),
-            ),
+            UNIT,
+            UP,
             Option("frame_rate", float, 0.0, "Frames a second; 0 for what the first file says."),
             Option("columns", Path, None, "TOML file that names keypoints (docs/own-data.md)."),
             Option("partial", bool, False, "Store joints of the layout that the files lack as missing."),
-            Option("licence", str, "", "Licence of the data, as the store is to state it."),
-            Option("citation", str, "", "How the data is cited."),
+            LICENCE,
+            CITATION,
         ),
     ),
     scan=scan,

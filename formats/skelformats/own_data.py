@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from skelformats.errors import SkelconvError, UnknownNameError
-from skelformats.reader import AxisMap, Column, Confidence, Dataset, Protocol
+from skelformats.reader import AxisMap, Column, Confidence, Dataset, Option, Protocol
 from skelformats.skeleton import load_skeleton
 
 Up = Literal["y", "z", "-y"]
@@ -23,12 +23,34 @@ UPWARDS: Mapping[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
 }
 """Order and signs that bring axes with this one up to those of a store (+y up), by a turn about x."""
 
+AUTO = "auto"
+
+UNIT = Option(
+    "unit",
+    str,
+    AUTO,
+    "Unit of the positions; auto: m with three axes, px with two.",
+    (AUTO, *METRES, "px", "1"),
+)
+UP = Option(
+    "up", str, "y", "The axis that points up, with three axes; -y in the axes of cameras.", tuple(UPWARDS)
+)
+LICENCE = Option("licence", str, "", "Licence of the data, as the store is to state it.")
+CITATION = Option("citation", str, "", "How the data is cited.")
+
 NO_LICENCE = "not stated"
+GIVEN_LICENCE = "yours to give, with --licence"
+"""What a list of datasets says of the licence of one's own data."""
 CONFIDENCE = Confidence("f4", "as the source gives it, usually 0 to 1")
 
 
 class OwnDataError(SkelconvError):
     """Data of one's own cannot be stored as it is described."""
+
+
+def unit_of(asked: str, axes: int) -> str:
+    """Return the unit of positions with so many axes (2 or 3), where `UNIT` was asked to be this."""
+    return asked if asked != AUTO else ("m" if axes == 3 else "px")
 
 
 @dataclass(frozen=True)

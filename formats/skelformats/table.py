@@ -21,14 +21,14 @@ from skelformats.errors import FormatError, SkelconvError
 from skelformats.exported import export_source, find_export, read_export, refuse_options
 from skelformats.files import list_sources
 from skelformats.keypoints import recording_name
-from skelformats.own_data import METRES, UPWARDS, Description
+from skelformats.own_data import CITATION, GIVEN_LICENCE, LICENCE, UNIT, UP, Description, unit_of
+from skelformats.parquet_file import read_parquet
 from skelformats.reader import Clip, Column, Dataset, Option, Reader, ReadOptions, Source, Track
 from skelformats.skeleton import load_skeleton
 from skelformats.table_columns import Found, find_columns, match_joints, read_names
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 PARTS = ("train", "test", "val", "")
-AUTO = "auto"
 SOLE = "0"
 """Body of a recording that names none."""
 
@@ -104,7 +104,7 @@ def _described(
     splits: Mapping[str, str],
     classes: Sequence[str],
 ) -> Dataset:
-    unit = chosen["unit"] if chosen["unit"] != AUTO else ("m" if axes == 3 else "px")
+    unit = unit_of(chosen["unit"], axes)
     return Description(
         chosen["skeleton"],
         axes,
@@ -345,14 +345,7 @@ def _open(path: Path, values: Mapping[str, Any]) -> _Table:
 
 def _read(path: Path) -> pd.DataFrame:
     if path.suffix == ".parquet":
-        try:
-            return pd.read_parquet(path)
-        except ImportError as error:
-            raise FormatError(
-                path, "a Parquet file", "pyarrow to read it with", action="pip install pyarrow"
-            ) from error
-        except (OSError, ValueError) as error:
-            raise FormatError(path, f"a damaged file ({error})", "a Parquet table") from error
+        return read_parquet(path)
     separator = "\t" if path.suffix == ".tsv" else ","
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -393,16 +386,7 @@ def _deeplabcut(path: Path, head: Sequence[Sequence[str]]) -> pd.DataFrame:
 
 def _options() -> Iterator[Option]:
     yield Option("skeleton", str, "", "Joint layout of the tables: its name, or a TOML file of your own.")
-    yield Option(
-        "unit",
-        str,
-        AUTO,
-        "Unit of the positions; auto: m with three axes, px with two.",
-        (AUTO, *METRES, "px", "1"),
-    )
-    yield Option(
-        "up", str, "y", "The axis that points up, with three axes; -y in the axes of cameras.", tuple(UPWARDS)
-    )
+    yield from (UNIT, UP)
     yield Option("frame_rate", float, 0.0, "Frames a second; 0 where it is not known.")
     yield Option(
         "classes",
@@ -412,8 +396,7 @@ def _options() -> Iterator[Option]:
     )
     yield Option("columns", Path, None, "TOML file that names columns and joints (docs/own-data.md).")
     yield Option("partial", bool, False, "Store joints of the layout that the tables lack as missing.")
-    yield Option("licence", str, "", "Licence of the data, as the store is to state it.")
-    yield Option("citation", str, "", "How the data is cited.")
+    yield from (LICENCE, CITATION)
 
 
 TABLE = Reader(
@@ -421,7 +404,7 @@ TABLE = Reader(
         name="table",
         title="tables of poses (csv, tsv, Parquet, DeepLabCut, SLEAP)",
         skeleton="coco17",
-        licence="yours to give, with --licence",
+        licence=GIVEN_LICENCE,
         citation="",
         homepage="",
         frame_rate=None,
