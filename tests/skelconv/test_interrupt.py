@@ -95,7 +95,8 @@ def test_in_the_first_moment(command: str, tmp_path: Path) -> None:
 def test_at_any_time(command: str, seconds: float, raw: Path) -> None:
     subprocess.run(["rm", "-rf", "out", "out.zarr", "out.zarr.partial", "out.partial"], cwd=raw, check=True)
     code, error = interrupted(command, raw, seconds)
-    if code in (0, 2) and "Interrupted" not in error:
+    # pretraining on what is no store ends with an error of its own, the others in good order
+    if code == (2 if command.startswith("skeltrain") else 0) and "Interrupted" not in error:
         pytest.skip("it was done before")
     expect_one_line(code, error)
 
